@@ -1,0 +1,46 @@
+"""`mvp`: two-stage learning for multi-view studies.
+
+Every verb of the command line is a function here: `mvp.init`, `mvp.check`, `mvp.finetune`,
+`mvp.extract`, `mvp.fit_head`, `mvp.evaluate`, `mvp.score`, `mvp.run`, `mvp.demo`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mvp.pipeline import (
+        check,
+        demo,
+        evaluate,
+        extract,
+        finetune,
+        fit_head,
+        init,
+        run,
+        score,
+    )
+
+__all__ = [
+    "check",
+    "demo",
+    "evaluate",
+    "extract",
+    "finetune",
+    "fit_head",
+    "init",
+    "run",
+    "score",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from mvp import pipeline
+
+    return getattr(pipeline, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,317 @@
+"""The command line: parse, one call into the pipeline, print.
+
+Results go to stdout, logs and progress to stderr. `--help` must answer at once, so nothing heavy
+is imported before a verb is called.
+"""
+
+from __future__ import annotations
+
+import json as json_format
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mvp.errors import INTERRUPTED_EXIT_CODE, ConfigError, MvpError
+
+app = typer.Typer(
+    name="mvp",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Two-stage learning for multi-view studies: one CNN per view, cached features, any "
+    "learner on top.\n\nStart with `mvp demo`, or with `mvp init TABLE`. Results go to stdout, "
+    "progress to stderr. Exit codes: 0 done, 2 usage or settings, 3 bad input data, 4 done but "
+    "some images or studies were rejected, 5 the feature store is damaged, 130 interrupted.",
+)
+
+WorkspaceOption = Annotated[
+    Path, typer.Option("--workspace", "-w", help="Folder with mvp.toml (default: here).")
+]
+ViewOption = Annotated[
+    list[str] | None,
+    typer.Option("--view", help="A view; repeat it for several (default: every view)."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only warnings.")]
+HeadOption = Annotated[
+    str | None,
+    typer.Option("--head", help="Name of a fitted head (default: that of mvp.toml's learner)."),
+]
+
+
+@app.command()
+def init(
+    table: Annotated[Path, typer.Argument(help="CSV, TSV or Parquet, one row per image.")],
+    workspace: WorkspaceOption = Path(),
+    root: Annotated[
+        Path | None, typer.Option(help="Where the table's paths start (default: its folder).")
+    ] = None,
+    study: Annotated[
+        list[str] | None, typer.Option(help="Column of the study id; repeat to join several.")
+    ] = None,
+    patient: Annotated[list[str] | None, typer.Option(help="Column of the patient id.")] = None,
+    view: Annotated[str, typer.Option(help="Column that names the view.")] = "",
+    path: Annotated[str, typer.Option(help="Column of the image files.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an mvp.toml.")] = False,
+) -> None:
+    """Look at a table and write a commented mvp.toml; says what it guessed.
+
+    Example: mvp init studies.csv --root images --study patient --study day
+    """
+    from mvp import pipeline
+
+    _show(
+        pipeline.init(
+            table,
+            workspace,
+            root=root,
+            study=study or (),
+            patient=patient or (),
+            view=view,
+            path=path,
+            force=force,
+        )
+    )
+
+
+@app.command()
+def check(
+    workspace: WorkspaceOption = Path(),
+    files: Annotated[
+        bool, typer.Option("--files/--no-files", help="Open every image, or only the table.")
+    ] = True,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Check table, files, views, labels per split, leaks and damaged files.
+
+    Exit code 3 when something costs images or studies.
+
+    Example: mvp check --json
+    """
+    from mvp import pipeline
+
+    _listen(quiet)
+    _show(pipeline.check(workspace, files=files, progress=not quiet), json)
+
+
+@app.command()
+def finetune(
+    workspace: WorkspaceOption = Path(),
+    view: ViewOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Train fresh networks too.")] = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Stage one: train each view's network. Interrupted and started again, it goes on.
+
+    Example: mvp finetune --view lateral
+    """
+    from mvp import pipeline
+
+    _listen(quiet)
+    _show(pipeline.finetune(workspace, view, force=force, progress=not quiet))
+
+
+@app.command()
+def extract(
+    workspace: WorkspaceOption = Path(),
+    view: ViewOption = None,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Compare all stored bytes first; recompute damaged units."),
+    ] = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Write each view's pooled features to the store; what is stored costs nothing.
+
+    Example: mvp extract --view lateral
+    """
+    from mvp import pipeline
+
+    _listen(quiet)
+    _show(pipeline.extract(workspace, view, verify=verify, progress=not quiet), json)
+
+
+@app.command("fit-head")
+def fit_head(
+    workspace: WorkspaceOption = Path(),
+    learner: Annotated[
+        str | None,
+        typer.Option(help="mlp, xgboost, logistic, a plugin, or dotted.path.Of.Classifier."),
+    ] = None,
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="An option of the learner, name=value; repeat it."),
+    ] = None,
+    views: Annotated[
+        str | None, typer.Option("--views", help="Views to use, with commas (default: all).")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the head (default: the learner's).")
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="holdout, frozen, or the ablation same-rows.")
+    ] = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Stage two: train a learner on the cached features of all views.
+
+    Example: mvp fit-head --learner xgboost --set max_depth=3
+    """
+    from mvp import pipeline
+
+    _listen(quiet)
+    some = [v.strip() for v in views.split(",") if v.strip()] if views is not None else None
+    if some is not None and not some:
+        raise ConfigError("--views names no view", remedy="name some, as --views frontal,lateral")
+    _show(
+        pipeline.fit_head(
+            workspace,
+            learner,
+            pipeline.parse_options(options or []),
+            views=some,
+            name=name,
+            protocol=protocol,
+            progress=not quiet,
+        )
+    )
+
+
+@app.command()
+def evaluate(
+    workspace: WorkspaceOption = Path(),
+    head: HeadOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Each view alone, the mean of their opinions and the fusion on the test studies.
+
+    Example: mvp evaluate --head xgboost
+    """
+    from mvp import pipeline
+
+    _listen(quiet)
+    _show(pipeline.evaluate(workspace, head, progress=not quiet), json)
+
+
+@app.command()
+def score(
+    table: Annotated[Path, typer.Argument(help="Studies to score, columns as in the workspace's.")],
+    workspace: WorkspaceOption = Path(),
+    out: Annotated[
+        Path | None, typer.Option(help=".csv or .parquet (default: scores/TABLE.csv).")
+    ] = None,
+    head: HeadOption = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Where the table's paths start (default: data.root).")
+    ] = None,
+    cached_only: Annotated[
+        bool, typer.Option("--cached-only", help="Open no image; use the cache alone.")
+    ] = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Score new studies in batch, one row per study; extracts only what is missing.
+
+    Example: mvp score new.csv --out scores.parquet
+    """
+    from mvp import pipeline
+
+    _listen(quiet)
+    _show(
+        pipeline.score(
+            table,
+            workspace,
+            out,
+            head=head,
+            root=root,
+            cached_only=cached_only,
+            progress=not quiet,
+        ),
+        json,
+    )
+
+
+@app.command()
+def run(
+    workspace: WorkspaceOption = Path(),
+    learner: Annotated[str | None, typer.Option(help="Instead of mvp.toml's learner.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would run, and why.")
+    ] = False,
+    quiet: QuietOption = False,
+) -> None:
+    """The whole way, skipping what is fresh, saying why each step runs or does not.
+
+    Example: mvp run --dry-run
+    """
+    from mvp import pipeline
+
+    _listen(quiet)
+    _show(pipeline.run(workspace, learner=learner, dry_run=dry_run, progress=not quiet))
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="A new folder for the demo.")] = Path("mvp-demo"),
+    data_only: Annotated[
+        bool, typer.Option("--data-only", help="Make data and workspace, and stop.")
+    ] = False,
+    studies: Annotated[int | None, typer.Option(min=60, help="How many studies to make.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Other data.")] = 0,
+    quiet: QuietOption = False,
+) -> None:
+    """Make chest phantoms in a folder and walk the whole way on them.
+
+    Example: mvp demo --studies 300 trial
+    """
+    from mvp import pipeline
+
+    _listen(quiet)
+    _show(
+        pipeline.demo(folder, data_only=data_only, studies=studies, seed=seed, progress=not quiet)
+    )
+
+
+def _listen(quiet: bool) -> None:
+    """Send the package's log to stderr."""
+    logger = logging.getLogger("mvp")
+    logger.setLevel(logging.DEBUG)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(logging.WARNING if quiet else logging.INFO)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(handler)
+    logger.propagate = False
+
+
+def _show(outcome: Any, json: bool = False) -> None:
+    """Print a result and leave with its exit code."""
+    if json:
+        typer.echo(json_format.dumps(outcome.to_json(), ensure_ascii=False, allow_nan=False))
+    else:
+        typer.echo(outcome.text)
+    sys.stdout.flush()
+    raise typer.Exit(outcome.exit_code)
+
+
+def main() -> None:
+    """Run the command line; every error that a user can meet ends as one line and an exit code."""
+    try:
+        app()
+    except MvpError as error:
+        typer.echo(f"mvp: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("mvp: interrupted; run the same command again to go on", err=True)
+        sys.exit(INTERRUPTED_EXIT_CODE)
+    except BrokenPipeError:
+        # The reader has left, as `| head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

@@ -1,0 +1,347 @@
+"""`mvp.toml` as typed models: what a user may set, with its defaults and its limits."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from mvp.errors import ConfigError
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+# Pseudo-models that stand beside the views in a comparison, so no view may be called so.
+RESERVED_VIEWS = frozenset({"mean", "fusion"})
+RESERVED_COLUMNS = frozenset({"study", "head"})
+
+Protocol = Literal["holdout", "frozen", "same-rows"]
+Strings = Annotated[list[str], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)]
+
+
+class Section(BaseModel):
+    """A table of `mvp.toml`: unknown keys are errors, values cannot change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(Section):
+    """Where the table and the images are, and what the columns mean."""
+
+    table: str
+    root: str = "."
+    study: Strings = ["study"]
+    patient: Strings = ["patient"]
+    view: str = "view"
+    path: str = "path"
+    split: str | None = None
+    allow_outside_root: bool = False
+    max_pixels: int = Field(default=100_000_000, gt=0)
+    max_bytes: int = Field(default=1_000_000_000, gt=0)
+
+
+class LabelConfig(Section):
+    """One label: the column it is read from and what its values mean.
+
+    With `separator`, a cell holds several findings and is positive when any of them is.
+    """
+
+    column: str | None = None
+    kind: Literal["binary", "multiclass"] = "binary"
+    positive: Strings = ["1", "1.0", "true", "yes"]
+    negative: Strings = ["0", "0.0", "false", "no"]
+    classes: list[str] = []
+    separator: str | None = None
+    blank: Literal["unknown", "negative", "positive"] = "unknown"
+    uncertain: Literal["unknown", "negative", "positive"] = "unknown"
+    other: Literal["error", "unknown", "negative"] = "error"
+
+    @model_validator(mode="after")
+    def _classes_fit_kind(self) -> LabelConfig:
+        if self.kind == "multiclass" and len(self.classes) < 2:
+            raise ValueError("a multiclass label needs `classes`, a list of two or more names")
+        if self.kind == "binary" and self.classes:
+            raise ValueError('`classes` belongs to kind = "multiclass"')
+        return self
+
+
+class NetworkConfig(Section):
+    """A CNN and where its features are taken from."""
+
+    name: str = "resnet18"
+    weights: str = "none"
+    weights_order: Literal["by-name", "by-position"] = "by-name"
+    layer: str = "auto"
+    pooling: Literal["avg", "max"] = "avg"
+
+
+class TransformConfig(Section):
+    """The deterministic way from a decoded image to the network's input."""
+
+    size: int = Field(default=224, ge=8, le=4096)
+    fit: Literal["letterbox", "stretch", "crop"] = "letterbox"
+    color: Literal["grey", "rgb"] = "grey"
+    intensity: Literal["full", "percentile"] = "full"
+    percentiles: tuple[float, float] = (0.5, 99.5)
+    mean: list[float] = [0.485, 0.456, 0.406]
+    std: list[float] = [0.229, 0.224, 0.225]
+
+    @model_validator(mode="after")
+    def _channels_agree(self) -> TransformConfig:
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ValueError("mean and std need three numbers each, std above zero")
+        low, high = self.percentiles
+        if not 0 <= low < high <= 100:
+            raise ValueError("percentiles need 0 <= low < high <= 100")
+        return self
+
+
+class AugmentConfig(Section):
+    """Random changes of training images; flips are off because laterality carries meaning."""
+
+    rotate: float = Field(default=5.0, ge=0, le=180)
+    shift: float = Field(default=0.05, ge=0, le=0.5)
+    scale: float = Field(default=0.05, ge=0, le=0.5)
+    brightness: float = Field(default=0.1, ge=0, le=1)
+    contrast: float = Field(default=0.1, ge=0, le=1)
+    flip: bool = False
+
+
+class TrainingConfig(Section):
+    """How stage one fine-tunes a view's network."""
+
+    epochs: int = Field(default=20, ge=0)
+    head_epochs: int | None = Field(default=None, ge=0)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    head_learning_rate: float = Field(default=1e-2, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    batch_size: int = Field(default=32, ge=2)
+    patience: int = Field(default=8, ge=1)
+    monitor: Literal["loss", "auroc"] = "auroc"
+    max_pos_weight: float = Field(default=10.0, ge=1)
+    clip: float = Field(default=1.0, gt=0)
+    memory_gb: float = Field(default=2.0, ge=0)
+
+
+class ViewConfig(Section):
+    """One view: an input stream, the names it goes by, and what differs from the common tables."""
+
+    aliases: Strings = []
+    source: str | None = None
+    images: Literal["all", "first", "error"] = "all"
+    labels: list[str] | None = None
+    network: dict[str, Any] = {}
+    transform: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    augment: dict[str, Any] = {}
+
+
+class SplitConfig(Section):
+    """Patient-wise shares of the studies; the rest goes to stage one."""
+
+    seed: int = 0
+    test: float = Field(default=0.25, gt=0, lt=1)
+    stage2: float = Field(default=0.3, gt=0, lt=1)
+    inner: float = Field(default=0.2, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _something_is_left(self) -> SplitConfig:
+        if self.test + self.stage2 >= 1:
+            raise ValueError("test and stage2 leave nothing for stage one: their sum must be < 1")
+        return self
+
+
+class ExtractConfig(Section):
+    """How features are computed and stored."""
+
+    batch_size: int = Field(default=32, ge=1)
+    unit_rows: int = Field(default=1024, ge=1)
+    dtype: Literal["float32", "float16"] = "float32"
+    cache: str = "cache"
+    tolerance: float = Field(default=1e-4, gt=0)
+
+
+class HeadConfig(Section):
+    """Stage two: the learner and what it sees."""
+
+    learner: str = "mlp"
+    options: dict[str, Any] = {}
+    views: list[str] | None = None
+    instances: Literal["mean", "max"] = "mean"
+    seed: int = 0
+
+
+class EvaluateConfig(Section):
+    """How results are stated."""
+
+    draws: int = Field(default=1000, ge=100)
+    level: float = Field(default=0.95, gt=0, lt=1)
+
+
+class Config(Section):
+    """All of `mvp.toml`."""
+
+    data: DataConfig
+    views: dict[str, ViewConfig] = Field(min_length=1)
+    labels: dict[str, LabelConfig] = Field(min_length=1)
+    protocol: Protocol = "holdout"
+    seed: int = 0
+    device: str = "auto"
+    workers: int = Field(default=0, ge=0)
+    network: NetworkConfig = NetworkConfig()
+    transform: TransformConfig = TransformConfig()
+    training: TrainingConfig = TrainingConfig()
+    augment: AugmentConfig = AugmentConfig()
+    split: SplitConfig = SplitConfig()
+    extract: ExtractConfig = ExtractConfig()
+    head: HeadConfig = HeadConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="after")
+    def _names_fit_together(self) -> Config:
+        for name, view in self.views.items():
+            if not NAME.fullmatch(name) or name in RESERVED_VIEWS:
+                raise ValueError(
+                    f"view name {name!r} cannot be used: letters, digits, - and _ only, and "
+                    f"neither of {sorted(RESERVED_VIEWS)}"
+                )
+            for label in view.labels or ():
+                if label not in self.labels:
+                    raise ValueError(f"views.{name}.labels names {label!r}, not in [labels]")
+        for name in self.labels:
+            if name in RESERVED_COLUMNS or name.startswith("has_") or not name.isprintable():
+                raise ValueError(f"label name {name!r} is taken by a column of the score table")
+        owner: dict[str, str] = {}
+        for name, view in self.views.items():
+            if view.source is not None:
+                continue
+            for alias in {name, *view.aliases}:
+                if owner.setdefault(alias.casefold(), name) != name:
+                    raise ValueError(
+                        f"alias {alias!r} belongs to two views: {owner[alias.casefold()]}, {name}"
+                    )
+        for name, view in self.views.items():
+            if view.source is not None and view.source.casefold() not in owner:
+                raise ValueError(f"views.{name}.source names {view.source!r}, which no view is")
+        for name in self.head.views or ():
+            if name not in self.views:
+                raise ValueError(f"head.views names {name!r}, not in [views]")
+        for name in self.views:
+            self.view(name)
+        return self
+
+    def view(self, name: str) -> ResolvedView:
+        """A view's own settings laid over the common ones."""
+        own = self.views[name]
+        return ResolvedView(
+            name=name,
+            source=own.source or name,
+            images=own.images,
+            labels=tuple(own.labels if own.labels is not None else self.labels),
+            network=_overlay(self.network, own.network, f"views.{name}.network"),
+            transform=_overlay(self.transform, own.transform, f"views.{name}.transform"),
+            training=_overlay(self.training, own.training, f"views.{name}.training"),
+            augment=_overlay(self.augment, own.augment, f"views.{name}.augment"),
+        )
+
+    def require_views(self, names: list[str] | None) -> list[str]:
+        """The named views, or all; a ConfigError for one that nobody configured."""
+        for name in names or ():
+            if name not in self.views:
+                raise ConfigError(
+                    f"there is no view {name!r}" + nearest(name, self.views),
+                    cause=f"mvp.toml configures {', '.join(self.views)}",
+                    remedy=f"name one of these, or add [views.{name}] to mvp.toml",
+                )
+        return list(dict.fromkeys(names)) if names else list(self.views)
+
+
+class ResolvedView(Section):
+    """A view with every setting filled in."""
+
+    name: str
+    source: str
+    images: Literal["all", "first", "error"]
+    labels: tuple[str, ...]
+    network: NetworkConfig
+    transform: TransformConfig
+    training: TrainingConfig
+    augment: AugmentConfig
+
+
+S = TypeVar("S", bound=Section)
+
+
+def _overlay(common: S, own: dict[str, Any], place: str) -> S:
+    try:
+        return type(common).model_validate({**common.model_dump(), **own})
+    except ValidationError as error:
+        raise ValueError("; ".join(_complaints(error, type(common), place))) from None
+
+
+def nearest(word: str, choices: Any) -> str:
+    """`; did you mean 'x'?` for the nearest of the choices, or nothing."""
+    close = difflib.get_close_matches(word, [str(c) for c in choices], n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _complaints(error: ValidationError, model: Any, place: str = "") -> list[str]:
+    lines = []
+    for item in error.errors():
+        where = ".".join([*([place] if place else []), *(str(part) for part in item["loc"])])
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            known = _fields_at(model, item["loc"][:-1])
+            message = "unknown setting" + nearest(str(item["loc"][-1]), known)
+        elif item["type"] == "missing":
+            message = "is missing"
+        lines.append(f"{where}: {message}" if where else message)
+    return lines
+
+
+def _fields_at(model: Any, loc: tuple[int | str, ...]) -> list[str]:
+    for part in loc:
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            field = model.model_fields.get(str(part))
+            if field is None:
+                return []
+            model = field.annotation
+        else:  # a dict of sections: the key was consumed, the section is its value type
+            model = get_args(model)[-1]
+    is_model = isinstance(model, type) and issubclass(model, BaseModel)
+    return list(model.model_fields) if is_model else []
+
+
+def parse_config(text: str, path: Path) -> Config:
+    """The settings in a TOML text; a ConfigError names every wrong setting."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError("mvp.toml is not valid TOML", path=path, cause=str(error)) from None
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(
+            "mvp.toml has wrong settings",
+            path=path,
+            cause="; ".join(_complaints(error, Config)),
+            remedy="correct them; docs/configuration.md lists every setting",
+        ) from None
+
+
+def load_config(path: Path) -> Config:
+    """Read `mvp.toml`; a ConfigError says what to do when there is none."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            "there is no mvp.toml here",
+            path=path,
+            remedy="`mvp init TABLE` writes one, `mvp demo` makes a whole example; "
+            "or name its folder with --workspace",
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError("mvp.toml cannot be read", path=path, cause=str(error)) from None
+    return parse_config(text, path)

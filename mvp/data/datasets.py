@@ -1,0 +1,132 @@
+"""Images of one view as batches: decoded ahead by threads, kept in memory when they fit."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mvp.data.readers import Limits, read_image
+from mvp.data.transforms import Transform
+from mvp.errors import ImageError
+from mvp.types import IntArray
+
+
+def load(file: str, transform: Transform, limits: Limits) -> Tensor:
+    """Read and prepare one image: (channels, size, size) float32 in [0, 1].
+
+    Raises:
+        ImageError: names the file, whatever went wrong.
+    """
+    try:
+        return transform.prepare(read_image(file, limits))
+    except ImageError as error:
+        error.path = error.path or file
+        raise
+    except Exception as error:  # noqa: BLE001 - one bad image must never end a run
+        raise ImageError(
+            "the image cannot be prepared", path=file, cause=f"{type(error).__name__}: {error}"
+        ) from None
+
+
+def load_ahead(
+    files: Iterable[str], transform: Transform, limits: Limits, workers: int, ahead: int
+) -> Iterator[Tensor | ImageError]:
+    """The prepared images in order; a damaged one comes as its error.
+
+    Threads, not processes: decoding and resizing release the interpreter's lock, and the result
+    cannot depend on the number of workers.
+
+    Args:
+        files: paths, in the order wanted.
+        transform: how each is prepared.
+        limits: what one file may cost.
+        workers: threads.
+        ahead: how many images may be decoded before they are asked for.
+    """
+
+    def one(file: str) -> Tensor | ImageError:
+        try:
+            return load(file, transform, limits)
+        except ImageError as error:
+            return error
+
+    with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+        waiting: deque[Future[Tensor | ImageError]] = deque()
+        try:
+            for file in files:
+                waiting.append(pool.submit(one, file))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+@dataclass(eq=False)
+class ImageSet:
+    """The training images of one view; every one of them must be readable.
+
+    Attributes:
+        files: paths; row i of everything else belongs to files[i].
+        transform: the deterministic preparation.
+        limits: what one file may cost.
+        workers: decoding threads.
+        memory_bytes: prepared images are kept when all of them fit into this.
+    """
+
+    files: Sequence[str]
+    transform: Transform
+    limits: Limits = field(default_factory=Limits)
+    workers: int = 2
+    memory_bytes: int = 2 << 30
+    _kept: Tensor | None = field(default=None, init=False, repr=False)
+    _filled: np.ndarray = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        shape = (len(self.files), self.transform.channels, *[self.transform.config.size] * 2)
+        if int(np.prod(shape)) * 4 <= self.memory_bytes:
+            self._kept = torch.empty(shape)
+        self._filled = np.zeros(len(self.files), bool)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def batches(self, order: IntArray, size: int) -> Iterator[Tensor]:
+        """(n, channels, H, W) float32 in [0, 1], rows in the given order, the last batch smaller.
+
+        Raises:
+            ImageError: an image that was readable when the data were checked no longer is.
+        """
+        order = np.asarray(order, dtype=np.int64)
+        missing = [int(i) for i in order if not self._filled[i]]
+        if self._kept is not None:
+            missing = list(dict.fromkeys(missing))  # the second time it comes from memory
+        decoded = load_ahead(
+            (self.files[i] for i in missing), self.transform, self.limits, self.workers, 2 * size
+        )
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
+            yield torch.stack([self._image(int(i), decoded) for i in rows])
+
+    def _image(self, index: int, decoded: Iterator[Tensor | ImageError]) -> Tensor:
+        if self._kept is not None and self._filled[index]:
+            return self._kept[index]
+        image = next(decoded)
+        if isinstance(image, ImageError):
+            raise image
+        if self._kept is not None:
+            self._kept[index] = image
+            self._filled[index] = True
+        return image
+
+    def finish(self, batch: Tensor) -> Tensor:
+        """Normalise a batch to the network's (N, 3, H, W)."""
+        return self.transform.finish(batch)

@@ -1,0 +1,115 @@
+"""The deterministic way from pixels to a network's input; its digest is part of the feature key.
+
+Nothing random can be built from here. Augmentation is another type, in `mvp.data.augment`, and
+extraction takes only a `Transform`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mvp.config import TransformConfig
+from mvp.data.readers import READER_VERSION, Pixels
+from mvp.errors import ImageError
+from mvp.files import digest_json
+
+TRANSFORM_VERSION = 1
+# ITU-R BT.601, as Pillow and OpenCV turn colour into grey.
+_LUMINANCE = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Intensity, geometry and normalisation, without chance."""
+
+    config: TransformConfig
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """Everything that decides the numbers."""
+        spec = self.config.model_dump(mode="json")
+        if self.config.intensity != "percentile":
+            del spec["percentiles"]
+        return {**spec, "reader": READER_VERSION, "version": TRANSFORM_VERSION}
+
+    @property
+    def digest(self) -> str:
+        """Digest of `spec`."""
+        return digest_json(self.spec)
+
+    @property
+    def channels(self) -> int:
+        """Channels of a prepared image: 1 for grey, 3 for colour."""
+        return 1 if self.config.color == "grey" else 3
+
+    def prepare(self, pixels: Pixels) -> Tensor:
+        """One image, ready for a batch.
+
+        Args:
+            pixels: (H, W) or (H, W, 3), uint8, uint16 or float32, as a reader gives them.
+
+        Returns:
+            (channels, size, size) float32 in [0, 1].
+        """
+        values = self._channels(self._unit_range(pixels))
+        return self._fit(torch.from_numpy(np.ascontiguousarray(values)))
+
+    def finish(self, batch: Tensor) -> Tensor:
+        """Normalise (N, channels, H, W) in [0, 1] to (N, 3, H, W); grey is repeated."""
+        if batch.shape[1] == 1:
+            batch = batch.expand(-1, 3, -1, -1)
+        mean = torch.tensor(self.config.mean, device=batch.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.config.std, device=batch.device).view(1, 3, 1, 1)
+        return (batch - mean) / std
+
+    def _unit_range(self, pixels: Pixels) -> np.ndarray:
+        values = pixels.astype(np.float32)
+        if self.config.intensity == "percentile":
+            low, high = np.percentile(values, self.config.percentiles)
+            return np.clip((values - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
+        if pixels.dtype.kind == "f":
+            raise ImageError(
+                "the image has floating-point pixels, whose full range is unknown",
+                remedy='set transform.intensity = "percentile"',
+            )
+        return values / np.float32(np.iinfo(pixels.dtype).max)
+
+    def _channels(self, values: np.ndarray) -> np.ndarray:
+        if self.config.color == "grey":
+            if values.ndim == 3:
+                values = values @ np.asarray(_LUMINANCE, np.float32)
+            return values[None]
+        if values.ndim == 2:
+            values = np.repeat(values[..., None], 3, axis=2)
+        return values.transpose(2, 0, 1)
+
+    def _fit(self, image: Tensor) -> Tensor:
+        size, (height, width) = self.config.size, image.shape[1:]
+        if self.config.fit == "stretch":
+            return _resize(image, size, size)
+        choose = max if self.config.fit == "letterbox" else min
+        scale = size / choose(height, width)
+        new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
+        image = _resize(image, new_height, new_width)
+        if self.config.fit == "crop":
+            top, left = (new_height - size) // 2, (new_width - size) // 2
+            return image[:, top : top + size, left : left + size].contiguous()
+        top, left = (size - new_height) // 2, (size - new_width) // 2
+        return functional.pad(
+            image, (left, size - new_width - left, top, size - new_height - top)
+        ).contiguous()
+
+
+def _resize(image: Tensor, height: int, width: int) -> Tensor:
+    if image.shape[1:] == (height, width):
+        return image
+    resized = functional.interpolate(
+        image[None], size=(height, width), mode="bilinear", antialias=True, align_corners=False
+    )
+    return resized[0].clamp(0, 1)

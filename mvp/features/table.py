@@ -1,0 +1,218 @@
+"""FeatureTable: the views of many studies, joined on the study, in one order for all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mvp.errors import DataError
+from mvp.files import digest_bytes
+from mvp.types import BoolArray, FloatArray, IntArray, TextArray
+
+
+class Block(Protocol):
+    """One view's features, read by row."""
+
+    @property
+    def width(self) -> int:
+        """Number of features."""
+        ...
+
+    def read(self, rows: IntArray) -> FloatArray:
+        """(len(rows), width) float32, NaN rows where the study lacks the view."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayBlock:
+    """A view's features held in memory: `values` (study, feature) float32, missing rows NaN."""
+
+    values: FloatArray
+
+    @property
+    def width(self) -> int:
+        """Number of features."""
+        return int(self.values.shape[1])
+
+    def read(self, rows: IntArray) -> FloatArray:
+        """(len(rows), width) float32."""
+        return np.asarray(self.values[rows], dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a learner was fitted on: the views in order, their widths and feature keys."""
+
+    views: tuple[str, ...]
+    widths: tuple[int, ...]
+    keys: tuple[str, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the matrix columns, `view/index`."""
+        return tuple(
+            f"{view}/{i}"
+            for view, width in zip(self.views, self.widths, strict=True)
+            for i in range(width)
+        )
+
+    @property
+    def slices(self) -> dict[str, slice]:
+        """For each view, where its columns stand in the matrix."""
+        edges = np.concatenate([[0], np.cumsum(self.widths)]).astype(int)
+        return {v: slice(int(edges[i]), int(edges[i + 1])) for i, v in enumerate(self.views)}
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureTable:
+    """Cached features of some studies, joined over views.
+
+    Attributes:
+        studies: (study,) ids, unique.
+        groups: (study,) patient (group) of each study; resampling and splits go by it.
+        blocks: for each view, in order, where its features are read from.
+        presence: (study, view) True where the study has the view.
+        keys: for each view, the digest of the feature key that its numbers belong to.
+    """
+
+    studies: TextArray
+    groups: TextArray
+    blocks: Mapping[str, Block]
+    presence: BoolArray
+    keys: Mapping[str, str]
+    _rows: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
+    _selected: bool = False
+
+    def __post_init__(self) -> None:
+        if not self._selected:
+            object.__setattr__(self, "_rows", np.arange(len(self.studies), dtype=np.int64))
+        n = len(self.studies)
+        if len(self.groups) != n or self.presence.shape != (n, len(self.blocks)):
+            raise DataError(
+                f"views are misaligned: {n} studies, {len(self.groups)} groups, presence "
+                f"{self.presence.shape} for {len(self.blocks)} views"
+            )
+        if len(set(self.studies.tolist())) != n:
+            raise DataError("a study stands twice in one feature table")
+        if tuple(self.keys) != tuple(self.blocks):
+            raise DataError("feature keys and views differ in name or order")
+
+    def __len__(self) -> int:
+        return len(self.studies)
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """View names, in order."""
+        return tuple(self.blocks)
+
+    @property
+    def signature(self) -> Signature:
+        """What a learner fitted on this table depends on."""
+        return Signature(
+            self.views,
+            tuple(self.blocks[v].width for v in self.views),
+            tuple(self.keys[v] for v in self.views),
+        )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns of `matrix()`."""
+        return self.signature.columns
+
+    @property
+    def digest(self) -> str:
+        """Digest of the row order, for asserting that two arrays belong together."""
+        return digest_bytes("\0".join(map(str, self.studies)).encode())
+
+    def block(self, view: str) -> FloatArray:
+        """(study, feature) float32 of one view; NaN rows where it is missing."""
+        position = self.views.index(view)
+        return self._checked(view, position, np.arange(len(self), dtype=np.int64))
+
+    def matrix(self) -> FloatArray:
+        """(study, Σ feature) float32, views side by side in order; a missing view is NaN."""
+        return self._read(np.arange(len(self), dtype=np.int64))
+
+    def batches(self, size: int = 4096) -> Iterator[tuple[slice, FloatArray]]:
+        """The rows of `matrix()` in order, `size` at a time, in bounded memory."""
+        for start in range(0, len(self), size):
+            stop = min(start + size, len(self))
+            yield slice(start, stop), self._read(np.arange(start, stop, dtype=np.int64))
+
+    def select(self, rows: ArrayLike) -> FeatureTable:
+        """The table of some rows (indices or a mask), in that order."""
+        rows = np.asarray(rows)
+        if rows.dtype == bool:
+            rows = np.flatnonzero(rows)
+        chosen = rows.astype(np.int64)
+        return FeatureTable(
+            self.studies[chosen],
+            self.groups[chosen],
+            self.blocks,
+            self.presence[chosen],
+            self.keys,
+            _rows=self._rows[chosen],
+            _selected=True,
+        )
+
+    def only(self, views: Sequence[str]) -> FeatureTable:
+        """The table of some views, in the order given; studies without any of them stay."""
+        positions = [self.views.index(v) for v in views]
+        return FeatureTable(
+            self.studies,
+            self.groups,
+            {v: self.blocks[v] for v in views},
+            self.presence[:, positions],
+            {v: self.keys[v] for v in views},
+            _rows=self._rows,
+            _selected=True,
+        )
+
+    def _read(self, local: IntArray) -> FloatArray:
+        parts = [self._checked(v, i, local) for i, v in enumerate(self.views)]
+        return np.concatenate(parts, axis=1) if parts else np.empty((len(local), 0), np.float32)
+
+    def _checked(self, view: str, position: int, local: IntArray) -> FloatArray:
+        values = self.blocks[view].read(self._rows[local])
+        present = self.presence[local, position]
+        finite = np.isfinite(values)
+        # NaN means "this view is missing" and nothing else: anything in between is damage.
+        wrong = np.flatnonzero(np.where(present, ~finite.all(axis=1), finite.any(axis=1)))
+        if len(wrong):
+            raise DataError(
+                "features and the presence mask disagree, or features are not finite",
+                study=str(self.studies[local[wrong[0]]]),
+                view=view,
+                remedy="run `mvp extract` again; if it stays, report it",
+            )
+        return values
+
+
+def table_from_arrays(
+    studies: Sequence[str],
+    blocks: Mapping[str, FloatArray],
+    *,
+    groups: Sequence[str] | None = None,
+    keys: Mapping[str, str] | None = None,
+) -> FeatureTable:
+    """A FeatureTable from arrays in memory; a row that is all NaN is a missing view.
+
+    Args:
+        studies: ids of the rows.
+        blocks: for each view (study, feature).
+        groups: patient of each row; default: every study is its own patient.
+        keys: feature key digest per view; default: the view's name.
+    """
+    ids = np.asarray(studies, dtype=object)
+    presence = np.stack([~np.isnan(b).all(axis=1) for b in blocks.values()], axis=1)
+    return FeatureTable(
+        ids,
+        np.asarray(groups if groups is not None else studies, dtype=object),
+        {v: ArrayBlock(np.asarray(b, np.float32)) for v, b in blocks.items()},
+        presence,
+        dict(keys) if keys is not None else {v: v for v in blocks},
+    )

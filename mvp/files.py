@@ -1,0 +1,138 @@
+"""Digests, and files that are published whole or not at all.
+
+A reader must never meet a half-written artefact: everything is written beside its place, synced,
+and then moved there by one atomic rename.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+DIGEST_BYTES = 16
+
+
+def digest_bytes(data: bytes | memoryview) -> str:
+    """The 128-bit BLAKE2b digest of some bytes, as 32 hex digits."""
+    return hashlib.blake2b(data, digest_size=DIGEST_BYTES).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """The digest of a file's content, read in blocks."""
+    state = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            state.update(block)
+    return state.hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value: sorted keys, no white space."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest_json(value: Any) -> str:
+    """The digest of a value's canonical JSON."""
+    return digest_bytes(canonical_json(value).encode())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut (a no-op where folders cannot be synced)."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; on success sync it and rename it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".partial-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    partial = Path(name)
+    try:
+        yield partial
+        # mkstemp makes private files; published ones follow the user's umask.
+        partial.chmod(0o666 & ~_umask())
+        with partial.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        partial.replace(path)
+        sync_folder(path.parent)
+    finally:
+        with suppress(FileNotFoundError):
+            partial.unlink()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Publish bytes at `path`, whole or not at all."""
+    with replacing(path) as partial:
+        partial.write_bytes(data)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Publish a value as indented JSON."""
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def create_exclusive(path: Path, data: bytes) -> bool:
+    """Create `path` with these bytes, synced; False when it stands already.
+
+    The bytes are linked into place, so the file is never seen half-written, and of two writers
+    exactly one gets True.
+    """
+    handle, name = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
+    partial = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        try:
+            _link(partial, path)
+        except FileExistsError:
+            return False
+        sync_folder(path.parent)
+        return True
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        # Some file systems know no hard links: an exclusive open is the next best thing.
+        with target.open("xb") as stream:
+            stream.write(source.read_bytes())
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+def tidy(folder: Path, is_garbage: Callable[[Path], bool]) -> None:
+    """Remove the files in a folder that `is_garbage` names; absent files are no error."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if is_garbage(path):
+            path.unlink(missing_ok=True)

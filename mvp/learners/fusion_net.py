@@ -1,0 +1,104 @@
+"""The network of the MLP learner: views side by side, a learned token where one is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mvp.types import Target, output_slices
+
+
+class FusionNet(nn.Module):
+    """Standardised features of all views -> one logit per output.
+
+    Args:
+        widths: number of features of each view.
+        outputs: number of logits.
+        hidden: units of each hidden layer.
+        layers: number of hidden layers; 0 is logistic regression.
+        dropout: probability of dropping a hidden unit.
+    """
+
+    def __init__(
+        self, widths: Sequence[int], outputs: int, *, hidden: int, layers: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.widths = list(widths)
+        # Zero is the mean of a standardised feature: a token starts as mean imputation.
+        self.token = nn.Parameter(torch.zeros(sum(widths)))
+        blocks: list[nn.Module] = []
+        size = sum(widths)
+        for _ in range(layers):
+            blocks += [
+                nn.Linear(size, hidden, bias=False),
+                nn.BatchNorm1d(hidden),
+                nn.ReLU(),
+                nn.Dropout(dropout),
+            ]
+            size = hidden
+        self.body = nn.Sequential(*blocks)
+        self.out = nn.Linear(size, outputs)
+
+    def forward(self, features: Tensor, presence: Tensor) -> Tensor:
+        """Logits (row, output) from features (row, Σ feature) and presence (row, view) bool."""
+        there = presence.repeat_interleave(
+            torch.tensor(self.widths, device=presence.device), dim=1, output_size=len(self.token)
+        )
+        return self.out(self.body(torch.where(there, features, self.token)))
+
+
+def drop_views(presence: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+    """Presence (row, view) with views dropped at random, never the last one of a row.
+
+    A row that would lose all its views keeps one, each of them equally often.
+    """
+    luck = torch.rand(presence.shape, generator=generator).to(presence.device)
+    kept = presence & (luck >= probability)
+    luckiest = torch.where(presence, luck, -1.0).argmax(dim=1, keepdim=True)
+    spared = torch.zeros_like(presence).scatter_(1, luckiest, True) & presence
+    return torch.where(kept.any(dim=1, keepdim=True), kept, spared)
+
+
+def masked_loss(
+    logits: Tensor, values: Tensor, targets: Sequence[Target], known_fraction: Tensor
+) -> Tensor:
+    """Mean over targets of the mean cross-entropy over each target's known rows.
+
+    A row's loss is divided by the fraction of rows (of the whole set, not of this batch) in
+    which its target is known: an unbiased estimate of the mean over known rows, in which a
+    rarely known label counts as much as any other.
+
+    Args:
+        logits: (row, output).
+        values: (row, target) 0/1, class index, or NaN for unknown, which adds nothing.
+        targets: what the columns mean.
+        known_fraction: (target,) in (0, 1]; 0 leaves a target out.
+    """
+    known = ~torch.isnan(values)
+    filled = torch.where(known, values, 0.0)
+    per_target = []
+    for column, (target, outputs) in enumerate(zip(targets, output_slices(targets), strict=True)):
+        if target.multiclass:
+            loss = functional.cross_entropy(
+                logits[:, outputs], filled[:, column].long(), reduction="none"
+            )
+        else:
+            loss = functional.binary_cross_entropy_with_logits(
+                logits[:, outputs.start], filled[:, column], reduction="none"
+            )
+        per_target.append(torch.where(known[:, column], loss, 0.0).mean())
+    weight = torch.where(known_fraction > 0, 1.0 / known_fraction.clamp_min(1e-12), 0.0)
+    present = (known_fraction > 0).sum().clamp_min(1)
+    return (torch.stack(per_target) * weight).sum() / present
+
+
+def probabilities(logits: Tensor, targets: Sequence[Target]) -> Tensor:
+    """(row, output) in [0, 1]: sigmoid for binary targets, softmax within a multi-class one."""
+    parts = []
+    for target, outputs in zip(targets, output_slices(targets), strict=True):
+        part = logits[:, outputs]
+        parts.append(part.softmax(dim=1) if target.multiclass else part.sigmoid())
+    return torch.cat(parts, dim=1)

@@ -1,0 +1,23 @@
+"""CNNs by name, their weights, and features taken through hooks."""
+
+from mvp.networks.build import build, restore, weights_file
+from mvp.networks.capture import Capture
+from mvp.networks.inference import inference
+from mvp.networks.losses import masked_loss, positive_weights, probabilities
+from mvp.networks.network import Network
+from mvp.networks.weights import load_weights, save_weights, weights_digest
+
+__all__ = [
+    "Capture",
+    "Network",
+    "build",
+    "inference",
+    "load_weights",
+    "masked_loss",
+    "positive_weights",
+    "probabilities",
+    "restore",
+    "save_weights",
+    "weights_digest",
+    "weights_file",
+]

@@ -1,0 +1,81 @@
+"""A network from its settings: created by name, weights loaded, classifier replaced."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mvp.config import NetworkConfig
+from mvp.errors import ConfigError
+from mvp.networks.capture import Capture
+from mvp.networks.catalogue import NO_WEIGHTS, create
+from mvp.networks.network import Network, no_linear_classifier
+from mvp.networks.state import SUFFIXES, fit_state, read_state
+from mvp.networks.weights import load_weights
+
+
+def build(config: NetworkConfig, outputs: int | None) -> Network:
+    """Build a network on the CPU.
+
+    Random values come from torch's global generator, which the caller seeds. Weights are loaded
+    into the native classifier's shape first, so a file must fit in all but its classifier.
+
+    Args:
+        config: name, weights, and the layer that features will be taken from.
+        outputs: a new linear classifier with so many logits; None keeps the native one.
+
+    Raises:
+        ConfigError: unknown names, files that do not fit, or no linear classifier where one is
+            needed.
+        MissingExtraError: `timm:NAME` without timm.
+    """
+    path = weights_file(config)
+    network = create(config.name, NO_WEIGHTS if path else config.weights)
+    if network.classifier is None and (outputs is not None or config.layer == "auto"):
+        raise no_linear_classifier(config.name)
+    if path is not None:
+        _load_file(network, config, path, outputs)
+    if outputs is not None:
+        network.replace_head(outputs)
+    return network
+
+
+def restore(config: NetworkConfig, outputs: int | None, path: Path) -> Network:
+    """Rebuild a network that `save_weights` wrote, without looking for its first weights again.
+
+    Args:
+        config: the settings that it was built with.
+        outputs: its number of logits, as given to `build`.
+        path: the file.
+    """
+    network = build(config.model_copy(update={"weights": NO_WEIGHTS}), outputs)
+    load_weights(network, path)
+    return network
+
+
+def weights_file(config: NetworkConfig) -> Path | None:
+    """The file that `network.weights` names; None where it names a published set or "none"."""
+    path = Path(config.weights).expanduser()
+    if path.suffix in SUFFIXES:
+        return path
+    if "/" in config.weights or "\\" in config.weights or path.is_file():
+        raise ConfigError(
+            "the weights file has an unknown kind",
+            path=path,
+            remedy=f"name a file that ends in {', '.join(SUFFIXES)}",
+        )
+    return None
+
+
+def _load_file(network: Network, config: NetworkConfig, path: Path, outputs: int | None) -> None:
+    by_position = config.weights_order == "by-position"
+    state = fit_state(
+        read_state(path), network.module, network.classifier, by_position=by_position, path=path
+    )
+    headless = network.classifier is not None and f"{network.classifier}.weight" not in state
+    if headless and outputs is None and Capture(network, config.layer).uses_classifier:
+        raise ConfigError(
+            f"layer {config.layer!r} depends on the classifier, which the weights file lacks",
+            path=path,
+            remedy='set network.layer to a layer before it, or to "auto"',
+        )
+    network.module.load_state_dict(state, strict=False)

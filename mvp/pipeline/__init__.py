@@ -1,0 +1,58 @@
+"""Order, places and provenance: every verb of the command line as one function.
+
+Importing this costs nothing; torch, pandas and the others come with the verb that is called.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mvp.pipeline._check import run_check as check
+    from mvp.pipeline._demo import run_demo as demo
+    from mvp.pipeline._evaluate import run_evaluate as evaluate
+    from mvp.pipeline._extract import run_extract as extract
+    from mvp.pipeline._finetune import run_finetune as finetune
+    from mvp.pipeline._fit_head import parse_options
+    from mvp.pipeline._fit_head import run_fit_head as fit_head
+    from mvp.pipeline._init import run_init as init
+    from mvp.pipeline._run import run_all as run
+    from mvp.pipeline._score import run_score as score
+
+_VERBS = {
+    "init": ("_init", "run_init"),
+    "check": ("_check", "run_check"),
+    "finetune": ("_finetune", "run_finetune"),
+    "extract": ("_extract", "run_extract"),
+    "fit_head": ("_fit_head", "run_fit_head"),
+    "evaluate": ("_evaluate", "run_evaluate"),
+    "score": ("_score", "run_score"),
+    "run": ("_run", "run_all"),
+    "demo": ("_demo", "run_demo"),
+    "parse_options": ("_fit_head", "parse_options"),
+}
+
+__all__ = [
+    "check",
+    "demo",
+    "evaluate",
+    "extract",
+    "finetune",
+    "fit_head",
+    "init",
+    "parse_options",
+    "run",
+    "score",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _VERBS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, function = _VERBS[name]
+    return getattr(importlib.import_module(f"mvp.pipeline.{module}"), function)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,202 @@
+"""`mvp evaluate`: measure a head on the test studies and write the report."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mvp.errors import DataError, StaleError
+from mvp.files import digest_json, write_json
+from mvp.pipeline._fit_head import role_masks
+from mvp.pipeline.heads import SavedHead, load_head, require_current_keys
+from mvp.pipeline.networks import feature_network
+from mvp.pipeline.project import Project
+from mvp.pipeline.provenance import (
+    changed_inputs,
+    patient_hashes,
+    read_provenance,
+    write_provenance,
+)
+from mvp.pipeline.recording import recording
+from mvp.pipeline.tables import cached_table
+from mvp.reports import comparison_text, draw_comparison, draw_roc, write_csv, write_page
+from mvp.stages.evaluate import Evaluation, evaluate
+from mvp.types import Labels, TextArray
+
+log = logging.getLogger("mvp")
+
+
+@dataclass
+class EvaluateOutcome:
+    """The measured rows and where the report lies."""
+
+    head: str
+    learner: str
+    protocol: str
+    evaluation: Evaluation
+    folder: str
+    warnings: list[str]
+    exit_code: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The outcome as plain values."""
+        return {
+            "head": self.head,
+            "learner": self.learner,
+            "protocol": self.protocol,
+            "studies": self.evaluation.studies,
+            "without_views": self.evaluation.without_views,
+            "level": self.evaluation.level,
+            "draws": self.evaluation.draws,
+            "rows": self.evaluation.records(),
+            "differences": self.evaluation.difference_records(),
+            "warnings": self.warnings,
+            "folder": self.folder,
+        }
+
+    @property
+    def text(self) -> str:
+        """For a person: the comparison table."""
+        title = (
+            f"Test AUROC of head {self.head} ({self.learner}, protocol {self.protocol}), "
+            f"{self.evaluation.studies} studies, {self.evaluation.level:.0%} intervals from "
+            f"{self.evaluation.draws} resamples of patients"
+        )
+        table = comparison_text(self.evaluation.records(), self.evaluation.difference_records())
+        page = str(Path(self.folder) / "report.html")
+        return "\n".join([title, "", table, "", *self.warnings, f"report: {page}"])
+
+
+def run_evaluate(
+    workspace: str | Path = ".", head: str | None = None, *, progress: bool = True
+) -> EvaluateOutcome:
+    """Measure each single view, the mean of their opinions and the fusion on the test studies.
+
+    Args:
+        workspace: its folder.
+        head: the head's name; default: the one of mvp.toml's learner, or the only one.
+        progress: show bars.
+    """
+    project = Project(workspace, progress=progress)
+    with recording(project.workspace, "evaluate") as run:
+        saved = load_head(project, head)
+        views = list(saved.heads.fusion.signature.views)
+        project.config.require_views(views)
+        keys = {view: feature_network(project, view).key for view in views}
+        require_current_keys(saved, keys)
+        table = cached_table(project, views)
+        protocol = saved.provenance["protocol"]
+        masks = role_masks(project, protocol)
+        _require_untouched(project, saved, table.groups[masks["test"]])
+        result = evaluate(
+            saved.heads,
+            table,
+            _labels_of(project, saved),
+            test=masks["test"],
+            inner=masks["stage2-inner"],
+            settings=project.config.evaluate,
+            seed=project.config.seed,
+        )
+        outcome = EvaluateOutcome(
+            saved.name,
+            saved.provenance["learner"],
+            protocol,
+            result,
+            str(run.folder),
+            _warnings(project, saved, result),
+        )
+        _write(project, saved, outcome, run.folder)
+    return outcome
+
+
+def _require_untouched(project: Project, saved: SavedHead, patients: TextArray) -> None:
+    both = set(saved.provenance["patients"]) & set(patient_hashes(project.workspace, patients))
+    if both:
+        raise DataError(
+            f"{len(both)} test patients were among those that head {saved.name!r} was fitted on",
+            cause="the split or the patient ids changed after the head was fitted",
+            remedy="run `mvp fit-head` again, or restore split.csv",
+        )
+
+
+def _labels_of(project: Project, saved: SavedHead) -> Labels:
+    labels = project.manifest.labels
+    if labels.targets != saved.heads.fusion.targets:
+        raise StaleError(
+            f"the head {saved.name!r} was fitted on other labels than mvp.toml has now",
+            cause=f"{[t.name for t in saved.heads.fusion.targets]} then, "
+            f"{[t.name for t in labels.targets]} now",
+            remedy="run `mvp fit-head` again, or restore the labels and their order",
+        )
+    return labels
+
+
+def _warnings(project: Project, saved: SavedHead, result: Evaluation) -> list[str]:
+    warnings = []
+    if saved.provenance["protocol"] == "same-rows":
+        warnings.append("same-rows ablation: the head was fitted on rows that its networks saw")
+    if result.without_views:
+        warnings.append(
+            f"{result.without_views} test studies have no readable view and are in no row"
+        )
+    undefined = sorted({r.label for r in result.metrics if r.auroc is None})
+    for label in undefined:
+        rows = [r for r in result.metrics if r.label == label and r.auroc is None]
+        models = ", ".join(f"{r.model} ({r.positives} of {r.n} positive)" for r in rows)
+        warnings.append(f"{label}: AUROC undefined, a class is missing among the rows of {models}")
+    few = sorted({r.label for r in result.metrics if r.n and min(r.positives, r.negatives) < 10})
+    if few:
+        warnings.append(
+            f"fewer than 10 positives or negatives in the test: {', '.join(few)}; "
+            "read these numbers as anecdotes"
+        )
+    return warnings
+
+
+def _write(project: Project, saved: SavedHead, outcome: EvaluateOutcome, folder: Path) -> None:
+    result = outcome.evaluation
+    write_json(folder / "metrics.json", outcome.to_json())
+    write_csv(folder / "metrics.csv", result.records())
+    write_csv(folder / "differences.csv", result.difference_records())
+    draw_comparison(folder / "comparison.png", result.records())
+    draw_roc(folder / "roc.png", result.truth, result.curves, result.outputs)
+    write_page(
+        folder / "report.html", outcome.to_json(), saved.provenance, ["comparison.png", "roc.png"]
+    )
+    write_provenance(
+        folder,
+        inputs=evaluation_inputs(project, saved),
+        seed=project.config.seed,
+        extra={"head": saved.name, "split": project.split.digest},
+    )
+    log.info("evaluate %s: %d test studies, report %s", saved.name, result.studies, folder)
+
+
+def evaluation_inputs(project: Project, saved: SavedHead) -> dict[str, Any]:
+    """What decides an evaluation, by name."""
+    masks = role_masks(project, saved.provenance["protocol"])
+    rows = masks["test"] | masks["stage2-inner"]
+    manifest = project.manifest
+    return {
+        "the head": saved.heads.fusion.digest,
+        "the rows": digest_json([str(s) for s in manifest.studies[rows]]),
+        "the labels": digest_json(np.nan_to_num(manifest.labels.values[rows], nan=-1).tolist()),
+        "the settings": digest_json(project.config.evaluate.model_dump(mode="json")),
+        "the seed": project.config.seed,
+    }
+
+
+def plan_evaluate(project: Project, name: str) -> str | None:
+    """Why `run` would evaluate a head; None when its newest evaluation is fresh."""
+    saved = load_head(project, name)
+    inputs = evaluation_inputs(project, saved)
+    for folder in project.workspace.evaluations():
+        made = read_provenance(folder)
+        if made is not None and made.get("head") == name:
+            changed = changed_inputs(folder, inputs) or []
+            return f"changed since the last one: {', '.join(changed)}" if changed else None
+    return "not evaluated yet"

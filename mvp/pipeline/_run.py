@@ -1,0 +1,173 @@
+"""`mvp run`: the whole way, each step only where something changed, and why."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mvp.errors import REJECTED_EXIT_CODE
+from mvp.pipeline._evaluate import EvaluateOutcome, plan_evaluate, run_evaluate
+from mvp.pipeline._extract import plan_extract, run_extract
+from mvp.pipeline._finetune import plan_finetune, run_finetune
+from mvp.pipeline._fit_head import HeadRequest, head_request, plan_fit_head, run_fit_head
+from mvp.pipeline.project import Project
+
+log = logging.getLogger("mvp")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: `reason` says why it runs; when it does not, why not."""
+
+    name: str
+    runs: bool
+    reason: str
+
+    @property
+    def text(self) -> str:
+        """For a person."""
+        return f"{self.name}: {'runs' if self.runs else 'skipped'}, {self.reason}"
+
+
+@dataclass
+class RunOutcome:
+    """The steps in order, and the evaluation if one ran."""
+
+    steps: list[Step] = field(default_factory=list)
+    dry: bool = False
+    evaluation: EvaluateOutcome | None = None
+    rejected: int = 0
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 4 when images were rejected."""
+        return REJECTED_EXIT_CODE if self.rejected else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The outcome as plain values."""
+        return {
+            "dry_run": self.dry,
+            "steps": [step.__dict__ for step in self.steps],
+            "rejected": self.rejected,
+            "evaluation": self.evaluation.to_json() if self.evaluation else None,
+        }
+
+    @property
+    def text(self) -> str:
+        """For a person."""
+        lines = [step.text for step in self.steps]
+        if self.dry:
+            lines.append("dry run: nothing was done")
+        if self.evaluation:
+            lines += ["", self.evaluation.text]
+        return "\n".join(lines)
+
+
+def run_all(
+    workspace: str | Path = ".",
+    *,
+    learner: str | None = None,
+    dry_run: bool = False,
+    progress: bool = True,
+) -> RunOutcome:
+    """Fine-tune, extract, fit the head and evaluate, skipping what is fresh.
+
+    Args:
+        workspace: its folder.
+        learner: instead of mvp.toml's.
+        dry_run: only say what would run and why.
+        progress: show bars.
+    """
+    project = Project(workspace, progress=progress)
+    request = head_request(project, learner)
+    outcome = RunOutcome(dry=dry_run)
+    walk = _Walk(project, outcome, dry_run)
+    for view in request.views:
+        if project.config.protocol == "frozen":
+            walk.skip(f"finetune {view}", "protocol frozen: its weights are used as they are")
+            continue
+        walk.step(
+            f"finetune {view}",
+            (),
+            partial(plan_finetune, project, view),
+            partial(run_finetune, workspace, [view], progress=progress),
+        )
+    for view in request.views:
+        walk.step(
+            f"extract {view}",
+            (f"finetune {view}",),
+            partial(plan_extract, project, view),
+            partial(run_extract, workspace, [view], progress=progress),
+        )
+    head = f"fit-head {request.name}"
+    walk.step(
+        head,
+        tuple(f"extract {view}" for view in request.views),
+        partial(plan_fit_head, project, request),
+        partial(_fit, workspace, request, progress),
+    )
+    walk.step(
+        "evaluate",
+        (head,),
+        partial(plan_evaluate, project, request.name),
+        partial(run_evaluate, workspace, request.name, progress=progress),
+    )
+    return outcome
+
+
+def _fit(workspace: str | Path, request: HeadRequest, progress: bool) -> Any:
+    return run_fit_head(
+        workspace,
+        request.learner,
+        request.options,
+        views=request.views,
+        name=request.name,
+        protocol=request.protocol,
+        progress=progress,
+    )
+
+
+class _Walk:
+    """Decides, step by step, whether it is needed; what comes before it may make it so."""
+
+    def __init__(self, project: Project, outcome: RunOutcome, dry: bool) -> None:
+        self.project, self.outcome, self.dry = project, outcome, dry
+        self.ran: set[str] = set()
+
+    def skip(self, name: str, reason: str) -> None:
+        """Note a step that does not apply."""
+        self._note(Step(name, False, reason))
+
+    def step(
+        self,
+        name: str,
+        after: tuple[str, ...],
+        plan: Callable[[], str | None],
+        act: Callable[[], Any],
+    ) -> None:
+        """Run a step if its plan gives a reason, or, in a dry run, if one before it would run."""
+        upstream = [other for other in after if other in self.ran]
+        if upstream and self.dry:
+            # What it depends on is not there yet, so nothing can be compared.
+            reason: str | None = f"after {', '.join(upstream)}"
+        else:
+            reason = plan()
+        if reason is None:
+            self._note(Step(name, False, "nothing it depends on has changed"))
+            return
+        self._note(Step(name, True, reason))
+        self.ran.add(name)
+        if self.dry:
+            return
+        result = act()
+        self.outcome.rejected += len(getattr(result, "rejects", ()))
+        if isinstance(result, EvaluateOutcome):
+            self.outcome.evaluation = result
+
+    def _note(self, step: Step) -> None:
+        self.outcome.steps.append(step)
+        log.info(step.text)

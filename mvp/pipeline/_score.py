@@ -1,0 +1,207 @@
+"""`mvp score`: probabilities for a table of studies, extracting only what is missing."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mvp.data.inventory import FileRecord
+from mvp.data.manifest import Manifest
+from mvp.errors import REJECTED_EXIT_CODE, ConfigError
+from mvp.features import FeatureTable, KeyStore, image_digest, table_from_stores
+from mvp.pipeline._extract import extract_views
+from mvp.pipeline.heads import SavedHead, load_head, require_current_keys
+from mvp.pipeline.networks import feature_network, feature_store
+from mvp.pipeline.project import Project
+from mvp.pipeline.recording import Reject, recording, write_rejects
+from mvp.pipeline.tables import study_rows
+from mvp.stages.score import score, score_columns, table_writer
+
+log = logging.getLogger("mvp")
+
+
+@dataclass
+class ScoreOutcome:
+    """How many studies were scored; every other one is in the reject table."""
+
+    head: str
+    digest: str
+    out: str
+    studies: int
+    scored: int
+    forward_passes: int
+    cached: int
+    rejects: list[Reject] = field(default_factory=list)
+    rejected_studies: int = 0
+    reject_table: str | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 4 when images or studies were rejected."""
+        return REJECTED_EXIT_CODE if self.rejects else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The outcome as plain values."""
+        return {
+            "head": self.head,
+            "digest": self.digest,
+            "out": self.out,
+            "studies": self.studies,
+            "scored": self.scored,
+            "rejected_studies": self.rejected_studies,
+            "rejected": len(self.rejects),
+            "forward_passes": self.forward_passes,
+            "cached": self.cached,
+            "reject_table": self.reject_table,
+        }
+
+    @property
+    def text(self) -> str:
+        """For a person."""
+        lines = [
+            f"{self.scored} of {self.studies} studies scored with head {self.head}: {self.out}",
+            f"{self.forward_passes} forward passes, {self.cached} images from the cache",
+        ]
+        if self.rejects:
+            lines.append(
+                f"{self.rejected_studies} studies and "
+                f"{sum(bool(r.path) for r in self.rejects)} images rejected: {self.reject_table}"
+            )
+        return "\n".join(lines)
+
+
+def run_score(
+    table: str | Path,
+    workspace: str | Path = ".",
+    out: str | Path | None = None,
+    *,
+    head: str | None = None,
+    root: str | Path | None = None,
+    cached_only: bool = False,
+    progress: bool = True,
+) -> ScoreOutcome:
+    """Score the studies of a table that has the columns of the workspace's own.
+
+    Args:
+        table: CSV or Parquet; labels and patients may be absent.
+        workspace: its folder.
+        out: `.csv` or `.parquet`; default: `scores/<table>.csv` in the workspace.
+        head: the head's name; default: the one of mvp.toml's learner, or the only one.
+        root: where the table's paths start; default: data.root.
+        cached_only: open no image; studies whose features are not stored are rejected.
+        progress: show bars.
+    """
+    project = Project(workspace, progress=progress)
+    source = Path(table)
+    target = Path(out) if out else project.workspace.scores / f"{source.stem}.csv"
+    if target.resolve() == source.resolve():
+        raise ConfigError(
+            "the scores would overwrite the table", path=target, remedy="name another --out"
+        )
+    base = Path(root) if root is not None else None
+    with recording(project.workspace, "score"):
+        saved = load_head(project, head)
+        manifest = project.scoring_manifest(source, base)
+        views = list(saved.heads.fusion.signature.views)
+        rejects: list[Reject] = []
+        passes = cached = 0
+        if cached_only:
+            records = _known(project, manifest)
+            stores = _stores_of_head(project, saved)
+        else:
+            require_current_keys(saved, {v: feature_network(project, v).key for v in views})
+            extracted = extract_views(project, manifest, views, root=base)
+            rejects += extracted.rejects
+            passes = extracted.forward_passes
+            cached = sum(view.cached for view in extracted.views.values())
+            records = project.records(manifest.images, decode=False, root=base)
+            stores = _stores_of_head(project, saved)
+        rows = {v: study_rows(project, manifest, v, records) for v in views}
+        if cached_only:
+            cached, waiting = _count_cached(project, manifest, stores, records)
+            rejects += waiting
+        features = table_from_stores(
+            manifest.studies, manifest.patients, stores, rows, project.config.head.instances
+        )
+        outcome = _write(saved, features, target)
+        outcome.forward_passes, outcome.cached = passes, cached
+        rejects += [
+            Reject(study, "", "", "", "the study has no readable image of any of the head's views")
+            for study in _unseen(features)
+        ]
+        outcome.rejects = rejects
+        path = target.with_name(f"{target.stem}.rejected.csv")
+        path.unlink(missing_ok=True)  # an earlier run's rejects are not this one's
+        if rejects:
+            write_rejects(path, rejects)
+            outcome.reject_table = str(path)
+        log.info(
+            "score: %d of %d studies, %d forward passes, head %s",
+            outcome.scored,
+            outcome.studies,
+            passes,
+            outcome.digest,
+        )
+    return outcome
+
+
+def _write(saved: SavedHead, features: FeatureTable, target: Path) -> ScoreOutcome:
+    head = saved.heads.fusion
+    with table_writer(target, score_columns(head)) as writer:
+        done, unseen = score(head, features, writer)
+    return ScoreOutcome(
+        head=saved.name,
+        digest=head.digest,
+        out=str(target),
+        studies=len(features),
+        scored=done,
+        forward_passes=0,
+        cached=0,
+        rejected_studies=len(unseen),
+    )
+
+
+def _unseen(features: FeatureTable) -> list[str]:
+    return [str(s) for s in features.studies[~features.presence.any(axis=1)]]
+
+
+def _stores_of_head(project: Project, saved: SavedHead) -> dict[str, KeyStore]:
+    stores = {}
+    for view, key in saved.keys.items():
+        store = feature_store(project).find(view, key.digest)
+        if store is None:
+            raise ConfigError(
+                "the features that the head was fitted on are not in the cache",
+                view=view,
+                remedy=f"run `mvp extract --view {view}`",
+            )
+        stores[view] = store
+    return stores
+
+
+def _known(project: Project, manifest: Manifest) -> dict[str, FileRecord]:
+    images = manifest.images
+    return project.inventory.known(list(images.loc[images["error"] == "", "file"]))
+
+
+def _count_cached(
+    project: Project,
+    manifest: Manifest,
+    stores: dict[str, KeyStore],
+    records: dict[str, FileRecord],
+) -> tuple[int, list[Reject]]:
+    """Images whose features are stored, and rejects for the others."""
+    cached, rejects = 0, []
+    for view, store in stores.items():
+        images = project.view_images(manifest, project.config.view(view))
+        stored = {image_digest(row) for row in store.rows}
+        reasons = [
+            error
+            or ("" if file in records and records[file].digest in stored else "not in the cache")
+            for file, error in zip(images["file"], images["error"], strict=True)
+        ]
+        cached += sum(not reason for reason in reasons)
+        rejects += project.reject_rows(manifest, images, view, reasons)
+    return cached, rejects

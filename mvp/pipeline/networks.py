@@ -1,0 +1,84 @@
+"""Which network a view has, and under which key its features lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mvp.config import ResolvedView
+from mvp.data.transforms import Transform
+from mvp.errors import ConfigError
+from mvp.features import FeatureKey, FeatureStore, KeyStore
+from mvp.networks import Network, build, restore
+from mvp.pipeline.project import Project
+from mvp.pipeline.provenance import read_provenance
+from mvp.stages.extract import feature_key
+from mvp.types import Target
+
+
+@dataclass(frozen=True, eq=False)
+class ViewNetwork:
+    """A view with its network as it is used for features."""
+
+    view: ResolvedView
+    network: Network
+    transform: Transform
+    key: FeatureKey
+
+
+def view_targets(project: Project, view: ResolvedView) -> tuple[Target, ...]:
+    """The targets that a view's network is trained on."""
+    targets = {
+        name: Target(name, tuple(label.classes)) for name, label in project.config.labels.items()
+    }
+    return tuple(targets[name] for name in view.labels)
+
+
+def outputs_of(targets: tuple[Target, ...]) -> int:
+    """Number of logits for some targets."""
+    return sum(len(target.outputs) for target in targets)
+
+
+def initial_network(project: Project, view: ResolvedView, outputs: int | None) -> Network:
+    """The network before any training; random values come from the workspace's seed."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(project.config.seed)
+        return build(view.network, outputs)
+
+
+def feature_network(project: Project, name: str) -> ViewNetwork:
+    """The network that gives a view's features, with its weights.
+
+    Raises:
+        ConfigError: it is to be fine-tuned and is not yet.
+    """
+    view = project.config.view(name)
+    if project.config.protocol == "frozen":
+        network = initial_network(project, view, None)
+    else:
+        path = project.workspace.weights(name)
+        trained = read_provenance(project.workspace.stage1(name)) is not None
+        if not (path.exists() and trained):
+            raise ConfigError(
+                "the view's network is not trained yet"
+                if not path.exists()
+                else "the training of the view's network did not finish",
+                view=name,
+                remedy=f'run `mvp finetune --view {name}`, or set protocol = "frozen" in '
+                "mvp.toml to use published weights as they are",
+            )
+        network = restore(view.network, outputs_of(view_targets(project, view)), path)
+    transform = Transform(view.transform)
+    key = feature_key(name, network, view.network, transform, project.config.extract.dtype)
+    return ViewNetwork(view, network, transform, key)
+
+
+def feature_store(project: Project) -> FeatureStore:
+    """The workspace's store."""
+    return FeatureStore(project.workspace.cache(project.config))
+
+
+def open_store(project: Project, name: str) -> KeyStore:
+    """The features of a view under its present key."""
+    return feature_store(project).open(feature_network(project, name).key)

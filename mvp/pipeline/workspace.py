@@ -1,0 +1,128 @@
+"""Where everything lies in a workspace. No other file names a path."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mvp.config import NAME, Config, nearest
+from mvp.errors import ConfigError
+from mvp.files import create_exclusive
+
+FOLD = "all"
+EVALUATE_RUNS = "*-evaluate"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One folder: settings, cache, networks, heads, runs and scores."""
+
+    folder: Path
+
+    @property
+    def config(self) -> Path:
+        """What the user wrote."""
+        return self.folder / "mvp.toml"
+
+    @property
+    def split(self) -> Path:
+        """Which part every study belongs to."""
+        return self.folder / "split.csv"
+
+    @property
+    def inventory(self) -> Path:
+        """What the image files are."""
+        return self.folder / "cache" / "inventory.sqlite"
+
+    def cache(self, config: Config) -> Path:
+        """The feature store."""
+        return self.folder / config.extract.cache
+
+    def stage1(self, view: str) -> Path:
+        """A view's network: weights, history, curve, provenance."""
+        return self.folder / "stage1" / view / FOLD
+
+    def weights(self, view: str) -> Path:
+        """The best weights of a view's network."""
+        return self.stage1(view) / "weights.safetensors"
+
+    @property
+    def heads(self) -> Path:
+        """All heads."""
+        return self.folder / "heads"
+
+    def head(self, name: str) -> Path:
+        """One head: the fusion, and the heads of the single views in `views/`."""
+        if not NAME.fullmatch(name):
+            raise ConfigError(
+                f"{name!r} cannot be the name of a head",
+                remedy="use letters, digits, - and _ only",
+            )
+        return self.heads / name
+
+    def single(self, name: str, view: str) -> Path:
+        """The head of one view alone, beside a fusion head."""
+        return self.head(name) / "views" / view
+
+    @staticmethod
+    def provenance(folder: Path) -> Path:
+        """What made an artefact."""
+        return folder / "provenance.json"
+
+    def new_run(self, verb: str) -> Path:
+        """A fresh folder for one run's log, metrics and pictures."""
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+        for attempt in range(1000):
+            suffix = f"-{attempt}" if attempt else ""
+            folder = self.folder / "runs" / f"{stamp}{suffix}-{verb}"
+            try:
+                folder.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            return folder
+        raise ConfigError("no run folder could be made", path=self.folder / "runs")
+
+    def evaluations(self) -> list[Path]:
+        """Folders of finished evaluations, the newest first."""
+        folders = (self.folder / "runs").glob(EVALUATE_RUNS)
+        done = [f for f in folders if self.provenance(f).exists()]
+        return sorted(done, key=lambda f: f.name, reverse=True)
+
+    @property
+    def scores(self) -> Path:
+        """Default place of score tables."""
+        return self.folder / "scores"
+
+    def secret(self) -> bytes:
+        """The key under which patient ids are hashed in provenance; made once, kept here."""
+        path = self.folder / "cache" / "secret.key"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            create_exclusive(path, secrets.token_bytes(32))
+        return path.read_bytes()
+
+    def head_names(self) -> list[str]:
+        """Names of the finished heads."""
+        return sorted(p.parent.name for p in self.heads.glob("*/provenance.json"))
+
+    def require_head(self, name: str | None, default: str) -> str:
+        """The head meant: the one named, else the default's, else the only one.
+
+        Raises:
+            ConfigError: it is not there; what is there is listed.
+        """
+        names = self.head_names()
+        if name is None and default not in names and len(names) == 1:
+            return names[0]
+        wanted = name or default
+        if wanted not in names:
+            raise ConfigError(
+                f"there is no fitted head {wanted!r}" + nearest(wanted, names),
+                cause=f"fitted heads: {', '.join(names) or 'none'}",
+                remedy=f"run `mvp fit-head --learner {wanted}`"
+                if name is None or not names
+                else "name one of them with --head",
+            )
+        return wanted

@@ -1,0 +1,88 @@
+"""Plain-text and CSV tables."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mvp.files import replacing
+
+Record = Mapping[str, Any]
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A figure, or "undefined": never 0.5 for what could not be measured."""
+    return "undefined" if value is None else f"{value:.{digits}f}"
+
+
+def with_interval(value: float | None, low: float | None, high: float | None) -> str:
+    """A figure with its interval, `.912 [.880, .941]` in full digits."""
+    if value is None:
+        return "undefined"
+    if low is None or high is None:
+        return f"{value:.3f} [no interval]"
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def grid(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells in aligned columns, the first to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def comparison_text(metrics: Sequence[Record], differences: Sequence[Record]) -> str:
+    """One line per label: n, each model's AUROC with interval, the fusion's paired gain.
+
+    n and positives are those of the fusion; a single view is measured on the studies that have
+    it, and the paired difference on the studies that both can score.
+    """
+    models = list(dict.fromkeys(row["model"] for row in metrics))
+    labels = list(dict.fromkeys(row["label"] for row in metrics))
+    cells = {(row["label"], row["model"]): row for row in metrics}
+    gains = {row["label"]: row for row in differences if row["other"] != "mean"}
+    head = ["label", "n", "pos", *models]
+    if gains:
+        head.append("fusion - best view")
+    rows = [head]
+    for label in labels:
+        last = cells[label, models[-1]]
+        row = [label, str(last["n"]), str(last["positives"])]
+        for model in models:
+            cell = cells[label, model]
+            row.append(with_interval(cell["auroc"], cell["low"], cell["high"]))
+        if gains:
+            gain = gains.get(label)
+            row.append(
+                "undefined"
+                if gain is None or gain["difference"] is None
+                else f"{signed(gain)} vs {gain['other']}"
+            )
+        rows.append(row)
+    return grid(rows)
+
+
+def signed(gain: Record) -> str:
+    """A difference with its sign and interval."""
+    text = f"{gain['difference']:+.3f}"
+    if gain["low"] is None:
+        return f"{text} [no interval]"
+    return f"{text} [{gain['low']:+.3f}, {gain['high']:+.3f}]"
+
+
+def write_csv(path: Path, records: Sequence[Record]) -> None:
+    """Write records as CSV; None is written as "undefined"."""
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        if records:
+            writer.writerow(list(records[0]))
+        for record in records:
+            writer.writerow(["undefined" if v is None else v for v in record.values()])

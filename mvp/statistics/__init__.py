@@ -1,0 +1,6 @@
+"""Metrics that know when they are undefined, and intervals from resampling patients."""
+
+from mvp.statistics.bootstrap import Interval, PatientBootstrap
+from mvp.statistics.metrics import auprc, auroc
+
+__all__ = ["Interval", "PatientBootstrap", "auprc", "auroc"]

@@ -1,0 +1,121 @@
+"""AUROC and AUPRC, also with row weights for many resamples at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mvp.errors import DataError
+
+Float = NDArray[np.float64]
+Int = NDArray[np.int64]
+
+
+def auroc(y: ArrayLike, p: ArrayLike) -> float | None:
+    """Area under the receiver operating characteristic; None where a class is missing.
+
+    The probability that a positive scores above a negative, ties counting one half (Hanley and
+    McNeil 1982).
+
+    Args:
+        y: (row,) 0 or 1; NaN is unknown, and the row is left out.
+        p: (row,) scores; higher means positive.
+
+    Raises:
+        DataError: other labels, scores that are not finite, or unequal lengths.
+    """
+    return _single(weighted_auroc, y, p)
+
+
+def auprc(y: ArrayLike, p: ArrayLike) -> float | None:
+    """Area under precision over recall as average precision; None where a class is missing.
+
+    The sum over thresholds of precision times the gain in recall, without interpolation (Davis
+    and Goadrich 2006), as scikit-learn's `average_precision_score`. Without a positive it is
+    undefined; without a negative it is 1 whatever the scores, and reported as undefined too.
+
+    Args and errors as in `auroc`.
+    """
+    return _single(weighted_auprc, y, p)
+
+
+def known_rows(y: ArrayLike, *scores: ArrayLike) -> tuple[Any, Any, list[Any]]:
+    """Which rows are known, and their labels and scores.
+
+    Returns:
+        (row,) bool mask; (known,) bool labels; for each score (known,) float64.
+
+    Raises:
+        DataError: other labels, scores that are not finite, or unequal lengths.
+    """
+    labels = np.asarray(y, dtype=np.float64)
+    columns = [np.asarray(p, dtype=np.float64) for p in scores]
+    if labels.ndim != 1 or any(column.shape != labels.shape for column in columns):
+        shapes = ", ".join(str(array.shape) for array in (labels, *columns))
+        raise DataError(f"labels and scores have shapes {shapes}, expected (row,) for all")
+    known = ~np.isnan(labels)
+    labels, columns = labels[known], [column[known] for column in columns]
+    if not np.isin(labels, (0, 1)).all():
+        raise DataError("a binary metric was given labels other than 0, 1 and NaN (unknown)")
+    if not all(np.isfinite(column).all() for column in columns):
+        raise DataError("a metric was given scores that are not finite")
+    return known, labels == 1, columns
+
+
+class Ranking:
+    """Rows sorted by falling score, with ties grouped: made once, used for every resample.
+
+    Args:
+        y: (row,) bool.
+        p: (row,) finite scores.
+    """
+
+    def __init__(self, y: NDArray[np.bool_], p: Float) -> None:
+        self.order: Int = np.argsort(-p, kind="stable")
+        self.positive = y[self.order]
+        falls = np.flatnonzero(np.diff(p[self.order]) != 0)
+        self.group_ends: Int = np.append(falls, len(p) - 1).astype(np.int64)
+
+    def cumulated(self, weights: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Weight of the positives and of the negatives at or above each threshold.
+
+        Args:
+            weights: (row, draw) in the rows' original order.
+
+        Returns:
+            Two arrays (threshold, draw), from the highest score to the lowest.
+        """
+        ordered = weights[self.order]
+        hits = np.where(self.positive[:, None], ordered, 0)
+        all_above = np.cumsum(ordered, axis=0)[self.group_ends]
+        hits_above = np.cumsum(hits, axis=0)[self.group_ends]
+        return hits_above, all_above - hits_above
+
+
+def weighted_auroc(ranking: Ranking, weights: NDArray[Any]) -> Float:
+    """(draw,) AUROC under each column of weights (row, draw); NaN where a class has none."""
+    hits, misses = (part.astype(np.float64) for part in ranking.cumulated(weights))
+    # The area below the curve by trapezoids: a tie is a slanted edge, hence one half.
+    area = np.einsum("td,td->d", np.diff(misses, axis=0), hits[1:] + hits[:-1]) / 2
+    area += misses[0] * hits[0] / 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(hits[-1] * misses[-1] > 0, area / (hits[-1] * misses[-1]), np.nan)
+
+
+def weighted_auprc(ranking: Ranking, weights: NDArray[Any]) -> Float:
+    """(draw,) average precision under each column of weights; NaN where a class has none."""
+    hits, misses = (part.astype(np.float64) for part in ranking.cumulated(weights))
+    precision = hits / np.maximum(hits + misses, 1e-300)
+    gains = np.diff(hits, axis=0, prepend=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        area = np.einsum("td,td->d", gains, precision) / hits[-1]
+    return np.where((hits[-1] > 0) & (misses[-1] > 0), area, np.nan)
+
+
+def _single(metric: Any, y: ArrayLike, p: ArrayLike) -> float | None:
+    _, labels, (scores,) = known_rows(y, p)
+    if labels.all() or not labels.any():
+        return None
+    return float(metric(Ranking(labels, scores), np.ones((len(labels), 1), np.int64))[0])
