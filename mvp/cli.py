@@ -280,6 +280,9 @@ def demo(
     )
 
 
+_handlers: list[logging.Handler] = []
+
+
 def _listen(quiet: bool) -> None:
     """Send the package's log to stderr."""
     logger = logging.getLogger("mvp")
@@ -289,6 +292,7 @@ def _listen(quiet: bool) -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(handler)
     logger.propagate = False
+    _handlers.append(handler)
 
 
 def _show(outcome: Any, json: bool = False) -> None:
@@ -315,3 +319,6 @@ def main() -> None:
         # The reader has left, as `| head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    finally:
+        while _handlers:
+            logging.getLogger("mvp").removeHandler(_handlers.pop())

@@ -18,6 +18,16 @@ from typing import Any
 DIGEST_BYTES = 16
 
 
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+# Read once, while one thread runs: two that ask at a time would leave the process without one.
+_PUBLIC = 0o666 & ~_umask()
+
+
 def digest_bytes(data: bytes | memoryview) -> str:
     """The 128-bit BLAKE2b digest of some bytes, as 32 hex digits."""
     return hashlib.blake2b(data, digest_size=DIGEST_BYTES).hexdigest()
@@ -53,6 +63,17 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def sync_object(path: Path) -> None:
+    """Make a file that another library wrote survive a power cut, and its folders' names too."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    sync_folder(path.parent)
+    sync_folder(path.parent.parent)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success sync it and rename it into place."""
@@ -63,7 +84,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield partial
         # mkstemp makes private files; published ones follow the user's umask.
-        partial.chmod(0o666 & ~_umask())
+        partial.chmod(_PUBLIC)
         with partial.open("rb+") as stream:
             os.fsync(stream.fileno())
         partial.replace(path)
@@ -71,12 +92,6 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(FileNotFoundError):
             partial.unlink()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -108,6 +123,7 @@ def create_exclusive(path: Path, data: bytes) -> bool:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
+        partial.chmod(_PUBLIC)
         try:
             _link(partial, path)
         except FileExistsError:
@@ -126,9 +142,13 @@ def _link(source: Path, target: Path) -> None:
     except OSError:
         # Some file systems know no hard links: an exclusive open is the next best thing.
         with target.open("xb") as stream:
-            stream.write(source.read_bytes())
-            stream.flush()
-            os.fsync(stream.fileno())
+            try:
+                stream.write(source.read_bytes())
+                stream.flush()
+                os.fsync(stream.fileno())
+            except OSError:
+                target.unlink(missing_ok=True)  # half a file would pass for a whole one
+                raise
 
 
 def tidy(folder: Path, is_garbage: Callable[[Path], bool]) -> None:

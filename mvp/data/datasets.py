@@ -56,18 +56,19 @@ def load_ahead(
         except ImageError as error:
             return error
 
-    with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
-        waiting: deque[Future[Tensor | ImageError]] = deque()
-        try:
-            for file in files:
-                waiting.append(pool.submit(one, file))
-                if len(waiting) > ahead:
-                    yield waiting.popleft().result()
-            while waiting:
+    pool = ThreadPoolExecutor(max_workers=max(1, workers))
+    waiting: deque[Future[Tensor | ImageError]] = deque()
+    try:
+        for file in files:
+            waiting.append(pool.submit(one, file))
+            if len(waiting) > ahead:
                 yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        # Not waited for: an iterator that was dropped may be collected in one of these very
+        # threads, which cannot join itself.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 @dataclass(eq=False)
@@ -109,15 +110,19 @@ class ImageSet:
         missing = [int(i) for i in order if not self._filled[i]]
         if self._kept is not None:
             missing = list(dict.fromkeys(missing))  # the second time it comes from memory
+        # Decided here once: another iterator may fill the memory while this one is under way.
+        coming = set(missing)
         decoded = load_ahead(
             (self.files[i] for i in missing), self.transform, self.limits, self.workers, 2 * size
         )
         for start in range(0, len(order), size):
             rows = order[start : start + size]
-            yield torch.stack([self._image(int(i), decoded) for i in rows])
+            yield torch.stack([self._image(int(i), decoded, coming) for i in rows])
 
-    def _image(self, index: int, decoded: Iterator[Tensor | ImageError]) -> Tensor:
-        if self._kept is not None and self._filled[index]:
+    def _image(
+        self, index: int, decoded: Iterator[Tensor | ImageError], coming: set[int]
+    ) -> Tensor:
+        if self._kept is not None and index not in coming:
             return self._kept[index]
         image = next(decoded)
         if isinstance(image, ImageError):
@@ -125,6 +130,7 @@ class ImageSet:
         if self._kept is not None:
             self._kept[index] = image
             self._filled[index] = True
+            coming.discard(index)
         return image
 
     def finish(self, batch: Tensor) -> Tensor:

@@ -165,6 +165,7 @@ def _views(column: Sequence[str], result: Guess) -> dict[str, list[str]]:
             continue
         name = next((n for n, a in _KNOWN_VIEWS.items() if _plain(value) in a), _slug(value))
         if not name:
+            result.notes.append(f"{count} rows have the view {value!r}: name it by hand")
             continue
         views.setdefault(name, []).append(value)
     for name, values in views.items():
@@ -197,7 +198,8 @@ def _labels(table: Table, columns: Sequence[str], result: Guess) -> None:
                 t.strip() for v in counts.elements() for t in v.split(result.separator or "\0")
             )
             for value, _ in tokens.most_common(MAX_LABELS_OF_TEXT):
-                result.findings[_slug(value)] = [value]
+                if name := _slug(value):
+                    result.findings.setdefault(name, []).append(value)
             result.notes.append(
                 f"labels from the text in {column!r}: {', '.join(result.findings)}; every other "
                 "finding counts as negative"

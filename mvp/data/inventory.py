@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from os import stat_result
 from pathlib import Path
 
 from tqdm import tqdm
 
-from mvp.data.readers import Limits, check_size, read_image
+from mvp.data.readers import READER_VERSION, Limits, check_size, read_image
 from mvp.errors import DataError, ImageError
 from mvp.files import digest_bytes, digest_file
 
 # A file changed within this time of its scan may change again without a new time stamp.
 _RACE_NS = 2_000_000_000
-_SCHEMA = """create table if not exists files (
-    path text primary key, size integer, mtime_ns integer, scanned_ns integer,
+# The reader's version is in the name: what another version decoded is not remembered.
+_TABLE = f"files_reader_{READER_VERSION}"
+_SCHEMA = f"""create table if not exists {_TABLE} (
+    path text primary key, size integer, mtime_ns integer, ctime_ns integer, scanned_ns integer,
     digest text not null, pixels text, error text
 )"""
 
@@ -41,14 +44,26 @@ class FileRecord:
     error: str
 
 
+# Size, time of change and time of change of status: the last one moves when a copy that keeps
+# time stamps is laid over a file.
+_Stamp = tuple[int, int, int]
+
+
 @dataclass(frozen=True)
 class _Remembered:
-    stamp: tuple[int, int]
+    stamp: _Stamp
     scanned_ns: int
     record: FileRecord
 
-    def holds(self, stamp: tuple[int, int]) -> bool:
-        return self.stamp == stamp and self.scanned_ns - stamp[1] > _RACE_NS
+    def holds(self, stamp: _Stamp, decode: bool) -> bool:
+        unchanged = self.stamp == stamp and self.scanned_ns - stamp[1] > _RACE_NS
+        # A file that did not decode may do so now, with other limits or libraries.
+        enough = not decode or (self.record.pixels and not self.record.error)
+        return unchanged and bool(enough)
+
+
+def _stamp(status: stat_result) -> _Stamp:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 class Inventory:
@@ -79,19 +94,18 @@ class Inventory:
         wanted = list(dict.fromkeys(files))
         remembered = self._remembered(wanted)
         records: dict[str, FileRecord] = {}
-        changed: list[tuple[str, int, int, int, FileRecord]] = []
+        changed: list[tuple[str, _Stamp, int, FileRecord]] = []
 
-        def one(file: str) -> tuple[FileRecord, tuple[int, int, int] | None]:
+        def one(file: str) -> tuple[FileRecord, tuple[_Stamp, int] | None]:
             try:
                 status = check_size(Path(file), limits)
             except ImageError as error:
                 return FileRecord(file, "", None, plain(error)), None
             old = remembered.get(file)
-            stamp = (status.st_size, status.st_mtime_ns)
-            if old is not None and old.holds(stamp) and (old.record.pixels or not decode):
+            if old is not None and old.holds(_stamp(status), decode):
                 return old.record, None
             scanned = time.time_ns()
-            return _examine(file, limits, decode), (*stamp, scanned)
+            return _examine(file, limits, decode), (_stamp(status), scanned)
 
         with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
             results = pool.map(one, wanted, chunksize=16)
@@ -112,46 +126,47 @@ class Inventory:
             except OSError:
                 known[file] = old.record  # the images may have been moved away since
                 continue
-            if old.stamp == (status.st_size, status.st_mtime_ns):
+            if old.stamp == _stamp(status):
                 known[file] = old.record
         return known
 
-    def _connect(self) -> sqlite3.Connection:
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
         try:
-            connection = sqlite3.connect(self.path, timeout=60)
-            connection.execute(_SCHEMA)
+            with closing(sqlite3.connect(self.path, timeout=60)) as connection, connection:
+                connection.execute(_SCHEMA)
+                yield connection
         except sqlite3.Error as error:
             raise DataError(
-                "the inventory of files cannot be opened",
+                "the inventory of files cannot be used",
                 path=self.path,
                 cause=str(error),
                 remedy="delete it; it is made anew",
             ) from None
-        return connection
 
     def _remembered(self, files: Sequence[str]) -> dict[str, _Remembered]:
         found = {}
-        with closing(self._connect()) as connection:
+        with self._connected() as connection:
             for start in range(0, len(files), 500):
                 some = files[start : start + 500]
                 marks = ",".join("?" * len(some))
                 rows = connection.execute(
-                    "select path, size, mtime_ns, scanned_ns, digest, pixels, error "
-                    f"from files where path in ({marks})",
+                    "select path, size, mtime_ns, ctime_ns, scanned_ns, digest, pixels, error "
+                    f"from {_TABLE} where path in ({marks})",
                     list(some),
                 )
-                for path, size, mtime, scanned, digest, pixels, error in rows:
+                for path, size, mtime, ctime, scanned, digest, pixels, error in rows:
                     record = FileRecord(path, digest, pixels, error or "")
-                    found[path] = _Remembered((size, mtime), scanned, record)
+                    found[path] = _Remembered((size, mtime, ctime), scanned, record)
         return found
 
-    def _remember(self, rows: list[tuple[str, int, int, int, FileRecord]]) -> None:
+    def _remember(self, rows: list[tuple[str, _Stamp, int, FileRecord]]) -> None:
         if not rows:
             return
-        with closing(self._connect()) as connection, connection:
+        with self._connected() as connection:
             connection.executemany(
-                "insert or replace into files values (?, ?, ?, ?, ?, ?, ?)",
-                [(f, s, m, t, r.digest, r.pixels, r.error) for f, s, m, t, r in rows],
+                f"insert or replace into {_TABLE} values (?, ?, ?, ?, ?, ?, ?, ?)",
+                [(f, *s, t, r.digest, r.pixels, r.error) for f, s, t, r in rows],
             )
 
 

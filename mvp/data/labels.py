@@ -9,7 +9,7 @@ import numpy as np
 from mvp.config import LabelConfig
 from mvp.data.tables import is_blank
 from mvp.errors import DataError
-from mvp.types import FloatArray, Target
+from mvp.types import FloatArray, IntArray, Target
 
 UNKNOWN = float("nan")
 _POLICY = {"unknown": UNKNOWN, "negative": 0.0, "positive": 1.0}
@@ -21,8 +21,16 @@ def target_of(name: str, config: LabelConfig) -> Target:
     return Target(name, tuple(config.classes))
 
 
-def parse_labels(cells: Sequence[str], name: str, config: LabelConfig) -> FloatArray:
+def parse_labels(
+    cells: Sequence[str], name: str, config: LabelConfig, line: Callable[[int], int] | None = None
+) -> FloatArray:
     """(row,) float32: 0 or 1 (binary) or a class index, NaN for unknown.
+
+    Args:
+        cells: one per row.
+        name: of the label.
+        config: its policy.
+        line: from a row to its line in the file; default: the header is line 1.
 
     Raises:
         DataError: a cell fits no rule and `other = "error"`; it names line, value and remedy.
@@ -36,13 +44,31 @@ def parse_labels(cells: Sequence[str], name: str, config: LabelConfig) -> FloatA
             meaning[cell] = parse(cell.strip())
         value = meaning[cell]
         if value is None:
+            place = line(row) if line is not None else row + 2
             raise DataError(
-                f"label {name!r}: line {row + 2} says {cell[:80]!r}, which no rule covers",
+                f"label {name!r}: line {place} says {cell[:80]!r}, which no rule covers",
                 remedy=f"list it under labels.{name}.positive, negative or classes, "
                 f'or set labels.{name}.other = "unknown" or "negative"',
             )
         values[row] = value
     return values
+
+
+def merge_labels(values: FloatArray, codes: IntArray, studies: int) -> tuple[FloatArray, int]:
+    """One value per study, NaN where its rows contradict each other, and how many do.
+
+    Args:
+        values: (row,) NaN for unknown.
+        codes: (row,) the index of each row's study.
+        studies: how many there are.
+    """
+    known = ~np.isnan(values)
+    low, high = np.full(studies, np.inf), np.full(studies, -np.inf)
+    np.minimum.at(low, codes[known], values[known])
+    np.maximum.at(high, codes[known], values[known])
+    conflict = np.isfinite(low) & (low != high)
+    merged = np.where(np.isfinite(low) & ~conflict, low, np.nan).astype(np.float32)
+    return merged, int(conflict.sum())
 
 
 def _binary(config: LabelConfig) -> Callable[[str], float | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from mvp.config import Config, nearest
-from mvp.data.labels import parse_labels, target_of
-from mvp.data.tables import Table, is_blank, read_table
+from mvp.data.labels import merge_labels, parse_labels, target_of
+from mvp.data.location import locate
+from mvp.data.tables import Table, is_blank, join_ids, read_table
+from mvp.data.views import source_views
 from mvp.errors import ConfigError, DataError
 from mvp.types import BoolArray, IntArray, Labels, TextArray
 
@@ -173,23 +175,22 @@ class _Builder:
 
     def _ids(self, names: Sequence[str], role: str) -> list[str]:
         columns = [self._column(name, f"data.{role}") for name in names]
-        if len(columns) == 1:
-            return columns[0]
-        parts = list(zip(*columns, strict=True))
-        joined = ["/".join(p) if p[0] else "" for p in parts]
-        if len(set(joined)) != len(set(parts)):
+        try:
+            return join_ids(columns)
+        except ValueError as error:
             raise DataError(
-                f"data.{role} = {list(names)} makes one id of different cells",
-                cause="a cell contains the character '/'",
+                f"data.{role} = {list(names)} makes one id of different cells: {error}",
                 remedy="name a single column",
-            )
-        return joined
+            ) from None
 
     def _patients(self, studies: list[str]) -> list[str]:
         names = self.config.data.patient
         if self.scoring and not set(names) <= set(self.frame.columns):
             return studies
         ids = self._ids(names, "patient")
+        # A study whose patient stands on another of its rows belongs to that patient.
+        known = {s: p for s, p in reversed(list(zip(studies, ids, strict=True))) if p}
+        ids = [p or known.get(s, "") for s, p in zip(studies, ids, strict=True)]
         missing = [i for i, p in enumerate(ids) if not p]
         if missing:
             self._warn(
@@ -222,36 +223,28 @@ class _Builder:
     def _labels(self, codes: IntArray, n: int) -> Labels:
         targets, columns = [], []
         for name, label in self.config.labels.items():
-            column = label.column or name
             targets.append(target_of(name, label))
             if self.scoring:
                 columns.append(np.full(n, np.nan, np.float32))
                 continue
-            cells = self._column(column, f"labels.{name}.column")
-            columns.append(self._merge(parse_labels(cells, name, label), codes, n, name))
+            cells = self._column(label.column or name, f"labels.{name}.column")
+            values = parse_labels(cells, name, label, self.table.line)
+            merged, conflicts = merge_labels(values, codes, n)
+            columns.append(merged)
+            if conflicts:
+                self._warn(
+                    "label-conflict",
+                    f"label {name!r}: the rows of {conflicts} studies contradict each other; it "
+                    "is taken as unknown there",
+                    conflicts,
+                )
         return Labels(tuple(targets), np.stack(columns, axis=1).astype(np.float32))
-
-    def _merge(self, values: np.ndarray, codes: IntArray, n: int, name: str) -> np.ndarray:
-        """One value per study; rows that contradict each other make it unknown, out loud."""
-        known = ~np.isnan(values)
-        low, high = np.full(n, np.inf), np.full(n, -np.inf)
-        np.minimum.at(low, codes[known], values[known])
-        np.maximum.at(high, codes[known], values[known])
-        conflict = np.isfinite(low) & (low != high)
-        if conflict.any():
-            self._warn(
-                "label-conflict",
-                f"label {name!r}: the rows of {int(conflict.sum())} studies contradict each "
-                "other; it is taken as unknown there",
-                int(conflict.sum()),
-            )
-        return np.where(np.isfinite(low) & ~conflict, low, np.nan).astype(np.float32)
 
     def _fixed_parts(self, codes: IntArray, n: int) -> TextArray:
         if self.config.data.split is None or self.scoring:
             return np.full(n, "", dtype=object)
-        cells = self._column(self.config.data.split, "data.split")
-        return self._per_study([c.casefold() for c in cells], codes, n, "the split column")
+        cells = [c.casefold() for c in self._column(self.config.data.split, "data.split")]
+        return self._per_study(cells, codes, n, "the split column")
 
     def _images(self, codes: IntArray, studies: TextArray) -> pd.DataFrame:
         import pandas as pd
@@ -263,7 +256,7 @@ class _Builder:
         for row, (code, view, text) in enumerate(zip(codes, views, paths, strict=True)):
             if view is None:
                 continue
-            if not text:
+            if is_blank(text):
                 blank += 1
                 continue
             if (int(code), view, text) in seen:
@@ -297,58 +290,11 @@ class _Builder:
         return frame.astype({"study": np.int64})
 
     def _views(self) -> list[str | None]:
-        """The source view of every row, None where no view goes by that name."""
-        known = alias_table(self.config)
         cells = self._column(self.config.data.view, "data.view")
-        strange: dict[str, int] = {}
-        views: list[str | None] = []
-        for cell in cells:
-            view = known.get(cell.casefold())
-            if view is None:
-                strange[cell] = strange.get(cell, 0) + 1
-            views.append(view)
-        for cell, count in sorted(strange.items(), key=lambda item: -item[1])[:20]:
-            name = "(blank)" if is_blank(cell) else repr(cell[:80])
-            self._warn(
-                "unknown-view",
-                f"{count} rows are of the view {name}, an alias of no configured view; "
-                "they are left out",
-                count,
-            )
+        views, strange = source_views(cells, self.config)
+        for text, count in strange:
+            self._warn("unknown-view", f"{count} rows are of {text}; they are left out", count)
         return views
 
     def _warn(self, kind: str, text: str, count: int) -> None:
         self.problems.append(Problem(kind, "warning", text, count))
-
-
-def alias_table(config: Config) -> Mapping[str, str]:
-    """Case-folded name or alias to source view."""
-    return {
-        alias.casefold(): name
-        for name, view in config.views.items()
-        if view.source is None
-        for alias in (name, *view.aliases)
-    }
-
-
-def locate(root: Path, text: str, allow_outside: bool) -> tuple[str, str]:
-    """Where a path of the table leads, and why it is refused ("" when it is not).
-
-    The check is by name; links are followed and checked when the file is opened.
-    """
-    if "\0" in text or len(text) > 4096:
-        return "", "the path is not a file name"
-    if "://" in text:
-        return "", "the path is an address; only files are read"
-    # normpath, not resolve: no look at the disk for a table of a million rows.
-    file = os.path.normpath(os.path.join(root, text))  # noqa: PTH118
-    if not allow_outside and not is_inside(file, str(root)):
-        return "", (
-            "the path leads out of data.root; set data.root, or data.allow_outside_root = true"
-        )
-    return file, ""
-
-
-def is_inside(path: str, root: str) -> bool:
-    """Whether a normalised path lies in a folder."""
-    return path == root or path.startswith(root.rstrip(os.sep) + os.sep)

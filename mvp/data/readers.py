@@ -17,6 +17,9 @@ READER_VERSION = 1
 
 Pixels = NDArray[Any]
 _GREY_16 = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
+# Pillow tries every format it knows, and hands EPS to Ghostscript, whatever the file is called.
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+_PHOTOMETRIC, _MIN_IS_WHITE = 262, 0
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".npy")
 
 
@@ -123,11 +126,23 @@ def _read_pillow(path: Path, limits: Limits) -> Pixels:
 
     # Our own limit takes the place of Pillow's warning, which nobody would see.
     Image.MAX_IMAGE_PIXELS = None
-    with Image.open(path) as image:
+    image: Any
+    # A stream, not a path: Pillow maps an uncompressed TIFF that it is given by path, and takes
+    # width for height when the film is to be turned (Pillow 13.0.0; the pixels come out scrambled).
+    with path.open("rb") as stream, Image.open(stream, formats=_FORMATS) as image:
         _check_pixels(path, image.width * image.height, limits)
+        # A JPEG may carry a preview of itself; the pages of a TIFF are images of their own.
+        if image.format in ("TIFF", "PNG") and getattr(image, "n_frames", 1) > 1:
+            raise ImageError(
+                f"the file holds {image.n_frames} images, not one",
+                path=path,
+                remedy="save every page as a file of its own",
+            )
+        white = image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == _MIN_IS_WHITE
         image.load()
-        turned = ImageOps.exif_transpose(image)
-        return _pixels_of(turned, path)
+        pixels = _pixels_of(ImageOps.exif_transpose(image), path)
+        # Pillow inverts such films at 8 bits and leaves them as they are at 16.
+        return 65535 - pixels if white and pixels.dtype == np.uint16 else pixels
 
 
 def _pixels_of(image: Any, path: Path) -> Pixels:

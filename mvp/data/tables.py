@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,15 +27,31 @@ class Table:
     path: Path
     encoding: str
     separator: str
+    lines: Sequence[int] = ()
 
     def line(self, row: int) -> int:
-        """The line of a row in the file, counting the header as line 1."""
-        return row + 2
+        """The line that a row starts on, counting the header as line 1."""
+        # Blank lines and line breaks in quotes: the row's number does not give its line.
+        return self.lines[row] if self.lines else row + 2
 
 
 def is_blank(text: str) -> bool:
     """Whether a cell says nothing."""
     return text.strip().casefold() in BLANK
+
+
+def join_ids(columns: Sequence[list[str]]) -> list[str]:
+    """One id per row from one or more columns, "" where the first of them says nothing.
+
+    Raises:
+        ValueError: two rows of different cells would have one id.
+    """
+    # "nan" in an id column is a missing id that went through a data frame.
+    parts = [p if not is_blank(p[0]) else () for p in zip(*columns, strict=True)]
+    joined = ["/".join(p) for p in parts]
+    if len(set(joined)) != len(set(parts)):
+        raise ValueError("a cell contains the character '/'")
+    return joined
 
 
 def read_table(path: Path) -> Table:
@@ -61,19 +80,23 @@ def _read_parquet(path: Path) -> Table:
     import pandas as pd
 
     frame = pd.read_parquet(path)
+    if any(name is not None for name in frame.index.names):
+        frame = frame.reset_index()  # an id that pandas kept as the index is a column again
+    names = _header([str(name) for name in frame.columns], path)
+    columns = (frame.iloc[:, i] for i in range(len(names)))
     text = {
-        str(name): [
+        name: [
             "" if missing else _cell(v) for v, missing in zip(column, column.isna(), strict=True)
         ]
-        for name, column in frame.items()
+        for name, column in zip(names, columns, strict=True)
     }
-    return Table(pd.DataFrame(text, dtype=str), path, "parquet", "")
+    return _table(pd.DataFrame(text, dtype=str), path, "parquet", "", ())
 
 
 def _cell(value: object) -> str:
     # A nullable integer column often arrives as float: 3.0 was written as 3.
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
+    if hasattr(value, "is_integer") and not isinstance(value, int) and value.is_integer():
+        return str(int(value))  # type: ignore[call-overload]
     return str(value)
 
 
@@ -85,28 +108,57 @@ def _read_text(path: Path) -> Table:
         raise DataError("the table is empty", path=path)
     encoding, text = _decode(raw)
     separator = _separator(text, path)
-    header = next(csv.reader([text.splitlines()[0]], delimiter=separator))
-    twice = sorted({name for name in header if header.count(name) > 1 and name})
+    # csv, not pandas: it knows the line of every row, and a row that is too long is an error
+    # instead of a silent shift of all columns by one.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+    names: list[str] | None = None
+    rows, lines, end = [], [], 0
+    for cells in reader:
+        start, end = end + 1, reader.line_num
+        if not any(cell.strip() for cell in cells):
+            continue
+        if names is None:
+            names = _header(cells, path)
+            continue
+        if len(cells) > len(names):
+            if any(cell.strip() for cell in cells[len(names) :]):
+                raise DataError(
+                    f"line {start} has {len(cells)} cells, the header has {len(names)}",
+                    path=path,
+                    cause="a cell contains the separator and is not quoted",
+                    remedy="quote the cell, or correct the header",
+                )
+            del cells[len(names) :]
+        rows.append(cells + [""] * (len(names) - len(cells)))
+        lines.append(start)
+    return _table(
+        pd.DataFrame(rows, columns=names or [], dtype=str), path, encoding, separator, lines
+    )
+
+
+def _header(names: Sequence[str], path: Path) -> list[str]:
+    stripped = [name.strip() for name in names]
+    twice = sorted({name for name in stripped if name and stripped.count(name) > 1})
     if twice:
         raise DataError(
             f"the column {twice[0]!r} stands twice in the header",
             path=path,
             remedy="rename one of them",
         )
-    frame = pd.read_csv(
-        path,
-        sep=separator,
-        dtype=str,
-        keep_default_na=False,
-        encoding=encoding,
-        skipinitialspace=True,
-    )
+    return [name or f"unnamed {i + 1}" for i, name in enumerate(stripped)]
+
+
+def _table(
+    frame: pd.DataFrame, path: Path, encoding: str, separator: str, lines: Sequence[int]
+) -> Table:
     if not len(frame):
         raise DataError("the table has a header and no rows", path=path)
-    return Table(frame.fillna("").rename(columns=str.strip), path, encoding, separator)
+    return Table(frame, path, encoding, separator, lines)
 
 
 def _decode(raw: bytes) -> tuple[str, str]:
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # Excel's "Unicode text"
+        return "utf-16", raw.decode("utf-16")
     for encoding in ("utf-8-sig", "cp1252"):
         try:
             return encoding, raw.decode(encoding)
@@ -118,6 +170,6 @@ def _decode(raw: bytes) -> tuple[str, str]:
 def _separator(text: str, path: Path) -> str:
     if path.suffix.lower() == ".tsv":
         return "\t"
-    head = text.splitlines()[0]
+    head = next(line for line in text.splitlines() if line.strip())
     counts = {s: len(next(csv.reader([head], delimiter=s))) for s in SEPARATORS}
     return max(SEPARATORS, key=lambda s: counts[s])

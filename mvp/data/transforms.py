@@ -20,6 +20,8 @@ from mvp.errors import ImageError
 from mvp.files import digest_json
 
 TRANSFORM_VERSION = 1
+# A strip that is longer than this is no picture to crop, and resizing it first takes gigabytes.
+_MAX_CROP_RATIO = 64
 # ITU-R BT.601, as Pillow and OpenCV turn colour into grey.
 _LUMINANCE = (0.299, 0.587, 0.114)
 
@@ -69,7 +71,7 @@ class Transform:
         return (batch - mean) / std
 
     def _unit_range(self, pixels: Pixels) -> np.ndarray:
-        values = pixels.astype(np.float32)
+        values: np.ndarray = pixels.astype(np.float64 if pixels.dtype.kind == "f" else np.float32)
         if self.config.intensity == "percentile":
             low, high = np.percentile(values, self.config.percentiles)
             return np.clip((values - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
@@ -93,6 +95,11 @@ class Transform:
         size, (height, width) = self.config.size, image.shape[1:]
         if self.config.fit == "stretch":
             return _resize(image, size, size)
+        if self.config.fit == "crop" and max(height, width) > _MAX_CROP_RATIO * min(height, width):
+            raise ImageError(
+                f"an image of {height} x {width} pixels is too long to crop",
+                remedy='set transform.fit = "letterbox"',
+            )
         choose = max if self.config.fit == "letterbox" else min
         scale = size / choose(height, width)
         new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))

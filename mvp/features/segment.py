@@ -11,21 +11,21 @@ reads as fill values without an error.
 
 from __future__ import annotations
 
-import io
 import json
 import math
-import os
+import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import Crc32cCodec
 
-from mvp.errors import DataError, MvpError, StoreDamagedError
+from mvp.errors import MvpError, StoreDamagedError
+from mvp.features.casting import storable
+from mvp.features.ledger import LedgerEntry
+from mvp.features.planning import make_segment
 from mvp.features.rows import pack, unpack
 from mvp.files import (
     create_exclusive,
@@ -34,42 +34,9 @@ from mvp.files import (
     digest_json,
     read_json,
     sync_folder,
-    write_bytes,
-    write_json,
+    sync_object,
 )
 from mvp.types import FloatArray
-
-
-@dataclass(frozen=True)
-class LedgerEntry:
-    """What is promised of one unit.
-
-    Attributes:
-        unit: its number.
-        length: bytes of the stored object.
-        digest: digest of the stored object.
-        rejected: row (within the unit) to reason, for rows that hold no features.
-    """
-
-    unit: int
-    length: int
-    digest: str
-    rejected: Mapping[int, str]
-
-    def to_json(self) -> dict[str, Any]:
-        """The entry as it is stored."""
-        return {
-            "unit": self.unit,
-            "length": self.length,
-            "digest": self.digest,
-            "rejected": {str(row): reason for row, reason in sorted(self.rejected.items())},
-        }
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> LedgerEntry:
-        """The entry that `to_json` wrote."""
-        rejected = {int(row): str(reason) for row, reason in value["rejected"].items()}
-        return cls(int(value["unit"]), int(value["length"]), str(value["digest"]), rejected)
 
 
 class Segment:
@@ -80,14 +47,16 @@ class Segment:
         try:
             self.info: dict[str, Any] = read_json(folder / "segment.json")
             self.rows = unpack(np.load(folder / "plan.npy", allow_pickle=False))
-        except (OSError, ValueError) as error:
+            made_with = self.info["plan"] == digest_bytes(pack(self.rows).tobytes())
+            _ = self.units, self.width, np.dtype(self.info["dtype"])
+        except Exception as error:  # noqa: BLE001 - numpy and json raise anything
             raise StoreDamagedError(
                 "a segment's plan cannot be read",
                 path=folder,
-                cause=str(error),
+                cause=f"{type(error).__name__}: {error}",
                 remedy="delete this folder and run `mvp extract` again",
             ) from None
-        if digest_bytes(pack(self.rows).tobytes()) != self.info["plan"]:
+        if not made_with:
             raise StoreDamagedError(
                 "a segment's row ids are not those it was made with",
                 path=folder / "plan.npy",
@@ -104,44 +73,30 @@ class Segment:
         dtype: str,
         unit_rows: int,
         surroundings: Mapping[str, Any],
+        attempt: int = 0,
     ) -> Segment:
         """Make an empty segment for these rows.
 
-        Its name is a digest of key and rows, so the same work planned twice is the same segment.
+        Its name is a digest of key and rows, so the same work planned twice is the same segment;
+        `attempt` tells a later try at the same rows from those before.
         """
         ids = pack(rows)
         plan_digest = digest_bytes(ids.tobytes())
-        folder = parent / digest_json([key_digest, plan_digest])[:16]
-        if (folder / "segment.json").exists():
+        named = [key_digest, plan_digest, attempt] if attempt else [key_digest, plan_digest]
+        folder = parent / digest_json(named)[:16]
+        if folder.exists():
             return cls(folder)
-        (folder / "ledger").mkdir(parents=True, exist_ok=True)
-        unit_rows = min(unit_rows, len(rows))
-        zarr.create_array(
-            str(folder / "features"),
-            shape=(len(rows), width),
-            chunks=(unit_rows, width),
-            dtype=dtype,
-            fill_value=float("nan"),
-            filters=None,
-            # Uncompressed: reads are as fast as memory; the checksum finds every flipped bit.
-            compressors=[Crc32cCodec()],
-            config={"write_empty_chunks": True},
-            overwrite=True,
-        )
-        buffer = io.BytesIO()
-        np.save(buffer, ids, allow_pickle=False)
-        write_bytes(folder / "plan.npy", buffer.getvalue())
-        write_json(
-            folder / "segment.json",
-            {
-                "plan": plan_digest,
-                "rows": len(rows),
-                "width": width,
-                "dtype": dtype,
-                "unit_rows": unit_rows,
-                "surroundings": dict(surroundings),
-            },
-        )
+        parent.mkdir(parents=True, exist_ok=True)
+        # Made aside and moved in whole: of two processes that plan the same work neither may
+        # clear away the array that the other writes already.
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=parent.parent) as name:
+            made = Path(name) / folder.name
+            make_segment(made, ids, plan_digest, width, dtype, unit_rows, surroundings)
+            try:
+                made.rename(folder)
+            except OSError:
+                if not folder.exists():
+                    raise
         sync_folder(parent)
         return cls(folder)
 
@@ -168,30 +123,55 @@ class Segment:
     def array(self) -> Any:
         """The Zarr array (row, feature)."""
         try:
-            return zarr.open_array(str(self.folder / "features"), mode="r+")
+            array = zarr.open_array(str(self.folder / "features"), mode="r+")
+            # Not kept in the metadata: without it a unit of rejected rows leaves no object.
+            array = array.with_config({"write_empty_chunks": True})
+            found = (array.shape, array.chunks, array.dtype)
         except Exception as error:  # noqa: BLE001 - zarr raises anything
-            raise StoreDamagedError(
-                "a segment's array cannot be opened",
-                path=self.folder / "features",
-                cause=f"{type(error).__name__}: {error}",
-                remedy="delete this segment's folder and run `mvp extract` again",
-            ) from None
+            wrong = f"{type(error).__name__}: {error}"
+        else:
+            unit = (self.unit_rows, self.width)
+            planned = ((len(self.rows), self.width), unit, np.dtype(self.info["dtype"]))
+            if found == planned:
+                return array
+            wrong = f"its shape, units and type are {found}, planned as {planned}"
+        raise StoreDamagedError(
+            "a segment's array cannot be opened",
+            path=self.folder / "features",
+            cause=wrong,
+            remedy="delete this segment's folder and run `mvp extract` again",
+        )
 
     def ledger(self) -> dict[int, LedgerEntry]:
         """The committed units."""
-        entries = {}
-        for path in sorted((self.folder / "ledger").glob("*.json")):
-            try:
-                entry = LedgerEntry.from_json(read_json(path))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise StoreDamagedError(
-                    "a ledger entry cannot be read",
-                    path=path,
-                    cause=str(error),
-                    remedy="delete it and run `mvp extract` again; its unit is recomputed",
-                ) from None
-            entries[entry.unit] = entry
-        return entries
+        paths = sorted((self.folder / "ledger").glob("*.json"))
+        found = [entry for entry in map(self._entry, paths) if entry is not None]
+        return {entry.unit: entry for entry in found}
+
+    def _entry(self, path: Path) -> LedgerEntry | None:
+        try:
+            entry = LedgerEntry.from_json(read_json(path))
+            self._must_fit(entry, path)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StoreDamagedError(
+                "a ledger entry cannot be read",
+                path=path,
+                cause=str(error),
+                remedy="delete it and run `mvp extract` again; its unit is recomputed",
+            ) from None
+        return entry
+
+    def _must_fit(self, entry: LedgerEntry, path: Path) -> None:
+        if path.stem != str(entry.unit) or not 0 <= entry.unit < self.units:
+            raise ValueError(f"it speaks of unit {entry.unit}")
+        rows = self.unit_slice(entry.unit)
+        if not set(entry.rejected) <= set(range(rows.stop - rows.start)):
+            raise ValueError("it rejects rows that the unit has not")
+
+    def _promise(self, unit: int) -> Path:
+        return self.folder / "ledger" / f"{unit}.json"
 
     def stored_object(self, unit: int) -> Path:
         """Where Zarr keeps a unit's chunk."""
@@ -211,11 +191,16 @@ class Segment:
                 other bytes before.
         """
         rows = self.unit_slice(unit)
-        stored = self._cast(values, rejected)
+        stored = storable(values, rejected, self.info["dtype"])
+        if values.shape != (rows.stop - rows.start, self.width):
+            raise ValueError(f"unit {unit} is given values of shape {values.shape}")
+        committed = self._entry(self._promise(unit))
+        if committed is not None:
+            return self._same_as_before(committed, stored, rejected)
+        path = self.stored_object(unit)
         try:
             self.array[rows] = stored
-            path = self.stored_object(unit)
-            _sync_file(path)
+            sync_object(path)
             back = self.array[rows]
             length, digest = path.stat().st_size, digest_file(path)
         except OSError as error:
@@ -231,13 +216,14 @@ class Segment:
             )
         entry = LedgerEntry(unit, length, digest, dict(rejected))
         data = (json.dumps(entry.to_json(), indent=1) + "\n").encode()
-        if not create_exclusive(self.folder / "ledger" / f"{unit}.json", data):
+        if not create_exclusive(self._promise(unit), data):
             self._must_agree(entry)
         return entry
 
     def discard(self, unit: int) -> None:
-        """Take a damaged unit's ledger entry away, so that it is recomputed whole."""
-        (self.folder / "ledger" / f"{unit}.json").unlink(missing_ok=True)
+        """Take a damaged unit away, its ledger entry first, so that it is recomputed whole."""
+        self._promise(unit).unlink(missing_ok=True)
+        self.stored_object(unit).unlink(missing_ok=True)
 
     def damage(self, entry: LedgerEntry, *, deep: bool) -> str | None:
         """How a committed unit differs from its ledger entry, or None.
@@ -253,8 +239,11 @@ class Segment:
             return "its stored object is missing"
         if length != entry.length:
             return f"its stored object has {length} bytes, not {entry.length}"
-        if deep and digest_file(path) != entry.digest:
-            return "its stored bytes have changed"
+        try:
+            if deep and digest_file(path) != entry.digest:
+                return "its stored bytes have changed"
+        except OSError as error:
+            return f"its stored object cannot be read ({error.strerror})"
         return None
 
     def read_unit(self, entry: LedgerEntry) -> FloatArray:
@@ -282,39 +271,28 @@ class Segment:
             remedy="run `mvp extract --verify`: it recomputes damaged units",
         )
 
-    def _cast(self, values: FloatArray, rejected: Mapping[int, str]) -> np.ndarray:
-        with np.errstate(over="ignore"):
-            stored = np.ascontiguousarray(values, dtype=self.info["dtype"])
-        bad = np.asarray(~np.isfinite(stored).all(axis=1))
-        bad[list(rejected)] = False
-        if bad.any():
-            overflow = bool(np.isfinite(values[bad]).all())
-            raise DataError(
-                f"{int(bad.sum())} rows of features are not finite"
-                + (f" after the cast to {self.info['dtype']}" if overflow else ""),
-                cause="values exceed the type's range"
-                if overflow
-                else "the network gave NaN or inf",
-                remedy='set extract.dtype = "float32"' if overflow else "look at the weights",
-            )
-        return stored
+    def _same_as_before(
+        self, entry: LedgerEntry, stored: np.ndarray, rejected: Mapping[int, str]
+    ) -> LedgerEntry:
+        """A committed unit is compared with what comes anew, and never written over."""
+        before = self.read_unit(entry)
+        if entry.rejected != rejected or before.tobytes() != stored.astype(np.float32).tobytes():
+            raise self._other_bytes(entry.unit)
+        return entry
 
     def _must_agree(self, entry: LedgerEntry) -> None:
-        path = self.folder / "ledger" / f"{entry.unit}.json"
-        if LedgerEntry.from_json(read_json(path)) != entry:
-            raise StoreDamagedError(
-                f"unit {entry.unit} was committed before with other bytes",
-                path=path,
-                cause="two machines computed other numbers under one feature key",
-                remedy="delete the segment's folder and extract on one of them",
-            )
+        """After a race for one unit: the loser's bytes may stand under the winner's entry."""
+        committed = self._entry(self._promise(entry.unit))
+        if committed == entry:
+            return
+        if committed is not None and self.damage(committed, deep=True) is not None:
+            self.discard(entry.unit)
+        raise self._other_bytes(entry.unit)
 
-
-def _sync_file(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    sync_folder(path.parent)
-    sync_folder(path.parent.parent)
+    def _other_bytes(self, unit: int) -> StoreDamagedError:
+        return StoreDamagedError(
+            f"unit {unit} was committed before with other bytes",
+            path=self._promise(unit),
+            cause="two machines computed other numbers under one feature key",
+            remedy="delete the segment's folder and extract on one of them",
+        )

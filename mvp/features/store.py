@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from mvp.errors import StaleError, StoreDamagedError
+from mvp.errors import DataError, StaleError, StoreDamagedError
 from mvp.features.key import FeatureKey
-from mvp.features.segment import LedgerEntry, Segment
+from mvp.features.ledger import LedgerEntry
+from mvp.features.segment import Segment
 from mvp.files import create_exclusive, digest_json, read_json, write_json
 from mvp.types import FloatArray
 
@@ -128,6 +129,8 @@ class KeyStore:
                     for row in ids:
                         left.pop(row, None)
         if left:
+            # A finished segment of just these rows rejected them all: they are tried again apart.
+            attempt = sum(segment.rows == list(left) for segment in self.segments)
             new = Segment.plan(
                 self.folder / "segments",
                 self.key.digest,
@@ -136,6 +139,7 @@ class KeyStore:
                 self.key.dtype,
                 unit_rows,
                 surroundings,
+                attempt,
             )
             done = new.ledger()
             tasks += [
@@ -192,6 +196,12 @@ class KeyStore:
         if known.exists() and path.exists():
             return False
         values = np.asarray(compute(), np.float32)
+        if not np.isfinite(values).all():
+            raise DataError(
+                "the network gives NaN or inf on a synthetic image",
+                view=self.key.view,
+                remedy="look at the weights",
+            )
         buffer = io.BytesIO()
         np.save(buffer, values, allow_pickle=False)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -215,8 +225,8 @@ class KeyStore:
 
 def _load_golden(path: Path) -> np.ndarray:
     try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+        return np.asarray(np.load(path, allow_pickle=False), np.float32)
+    except Exception as error:  # noqa: BLE001 - numpy raises anything
         raise StoreDamagedError(
             "the golden batch cannot be read", path=path, cause=str(error), remedy="delete it"
         ) from None
@@ -234,7 +244,7 @@ class FeatureStore:
         path = folder / "key.json"
         if not path.exists():
             write_json(path, key.to_json())
-        if FeatureKey.from_json(read_json(path)) != key:
+        if _read_key(path) != key:
             raise StoreDamagedError(
                 "a feature key's folder holds another key", path=path, remedy="delete the folder"
             )
@@ -243,9 +253,21 @@ class FeatureStore:
     def find(self, view: str, digest: str) -> KeyStore | None:
         """The features under a key's digest, None when there are none."""
         path = self.root / view / digest / "key.json"
-        return self.open(FeatureKey.from_json(read_json(path))) if path.exists() else None
+        return self.open(_read_key(path)) if path.exists() else None
 
     def keys(self, view: str) -> list[FeatureKey]:
         """The keys that features of a view are stored under."""
         paths = sorted((self.root / view).glob("*/key.json"))
-        return [FeatureKey.from_json(read_json(path)) for path in paths]
+        return [_read_key(path) for path in paths]
+
+
+def _read_key(path: Path) -> FeatureKey:
+    try:
+        return FeatureKey.from_json(read_json(path))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreDamagedError(
+            "a feature key cannot be read",
+            path=path,
+            cause=f"{type(error).__name__}: {error}",
+            remedy="delete this file and run `mvp extract` again; the features stay",
+        ) from None

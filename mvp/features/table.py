@@ -89,6 +89,13 @@ class FeatureTable:
 
     def __post_init__(self) -> None:
         if not self._selected:
+            for view, block in self.blocks.items():
+                if isinstance(block, ArrayBlock) and len(block.values) != len(self.studies):
+                    raise DataError(
+                        f"views are misaligned: {len(self.studies)} studies, "
+                        f"{len(block.values)} rows of features",
+                        view=view,
+                    )
             object.__setattr__(self, "_rows", np.arange(len(self.studies), dtype=np.int64))
         n = len(self.studies)
         if len(self.groups) != n or self.presence.shape != (n, len(self.blocks)):
@@ -130,7 +137,7 @@ class FeatureTable:
 
     def block(self, view: str) -> FloatArray:
         """(study, feature) float32 of one view; NaN rows where it is missing."""
-        position = self.views.index(view)
+        position = self._position(view)
         return self._checked(view, position, np.arange(len(self), dtype=np.int64))
 
     def matrix(self) -> FloatArray:
@@ -147,6 +154,8 @@ class FeatureTable:
         """The table of some rows (indices or a mask), in that order."""
         rows = np.asarray(rows)
         if rows.dtype == bool:
+            if rows.shape != (len(self),):
+                raise DataError(f"a mask of shape {rows.shape} is laid over {len(self)} studies")
             rows = np.flatnonzero(rows)
         chosen = rows.astype(np.int64)
         return FeatureTable(
@@ -161,7 +170,7 @@ class FeatureTable:
 
     def only(self, views: Sequence[str]) -> FeatureTable:
         """The table of some views, in the order given; studies without any of them stay."""
-        positions = [self.views.index(v) for v in views]
+        positions = [self._position(v) for v in views]
         return FeatureTable(
             self.studies,
             self.groups,
@@ -171,6 +180,13 @@ class FeatureTable:
             _rows=self._rows,
             _selected=True,
         )
+
+    def _position(self, view: str) -> int:
+        if view not in self.blocks:
+            raise DataError(
+                f"the table has no view {view!r}", cause=f"it has {', '.join(self.views)}"
+            )
+        return self.views.index(view)
 
     def _read(self, local: IntArray) -> FloatArray:
         parts = [self._checked(v, i, local) for i, v in enumerate(self.views)]
@@ -208,6 +224,12 @@ def table_from_arrays(
         keys: feature key digest per view; default: the view's name.
     """
     ids = np.asarray(studies, dtype=object)
+    for view, block in blocks.items():
+        if len(block) != len(ids):
+            raise DataError(
+                f"views are misaligned: {len(ids)} studies, {len(block)} rows of features",
+                view=view,
+            )
     presence = np.stack([~np.isnan(b).all(axis=1) for b in blocks.values()], axis=1)
     return FeatureTable(
         ids,

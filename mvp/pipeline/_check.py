@@ -129,7 +129,7 @@ def run_check(
 
 
 def _view(project: Project, manifest: Manifest, name: str) -> dict[str, int]:
-    source = project.config.view(name).source
+    source = project.view(name).source
     studies = manifest.images.loc[manifest.images["view"] == source, "study"]
     return {
         "images": len(studies),

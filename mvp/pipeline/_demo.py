@@ -19,7 +19,7 @@ from mvp.reports import grid, number, signed, write_csv
 
 log = logging.getLogger("mvp")
 
-STUDIES = 1400
+STUDIES = 2400
 LEARNERS = ("mlp", "xgboost", "logistic")
 _MARK = "# Made by `mvp demo`"
 
@@ -47,9 +47,8 @@ aliases = ["LL"]
 [labels.tube_misplaced]
 
 [split]
-test = 0.3
+test = 0.25
 stage2 = 0.3
-inner = 0.2
 
 [network]
 name = "small"
@@ -59,8 +58,14 @@ size = 64
 
 [training]
 epochs = 20
-learning_rate = 3e-3
-batch_size = 32
+learning_rate = 4e-3
+
+[augment]
+rotate = 3.0
+shift = 0.03
+scale = 0.03
+brightness = 0.05
+contrast = 0.05
 
 [head]
 learner = "mlp"
@@ -152,7 +157,7 @@ def run_demo(
     Args:
         folder: new, or that of an earlier demo, which then goes on where it was.
         data_only: stop after the data and `mvp.toml` are made.
-        studies: how many; default 1,400.
+        studies: how many; default 2,400.
         seed: of the data.
         progress: show bars.
     """

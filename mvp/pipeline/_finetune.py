@@ -15,7 +15,7 @@ from mvp.data.datasets import ImageSet
 from mvp.data.splits import parts_for
 from mvp.data.transforms import Transform
 from mvp.errors import REJECTED_EXIT_CODE, DataError
-from mvp.files import digest_file, digest_json
+from mvp.files import digest_file, digest_json, read_json, write_json
 from mvp.networks import weights_file
 from mvp.pipeline.networks import view_targets
 from mvp.pipeline.project import Project, label_indices
@@ -126,7 +126,7 @@ def _list_rejects(run: Run, outcome: FinetuneOutcome) -> None:
 
 
 def _one(project: Project, name: str, outcome: FinetuneOutcome, force: bool) -> None:
-    view = project.config.view(name)
+    view = project.view(name)
     outcome.views[name] = None
     outcome.folders[name] = str(project.workspace.stage1(name))
     if project.config.protocol == "frozen":
@@ -144,6 +144,7 @@ def _one(project: Project, name: str, outcome: FinetuneOutcome, force: bool) -> 
     folder = project.workspace.stage1(name)
     # Without it an interrupted new training would pass for the old, finished one.
     project.workspace.provenance(folder).unlink(missing_ok=True)
+    _forget_other_checkpoints(project, name, inputs)
     images = ImageSet(
         rows.files,
         Transform(view.transform),
@@ -168,9 +169,20 @@ def _one(project: Project, name: str, outcome: FinetuneOutcome, force: bool) -> 
         inputs=inputs,
         seed=project.config.seed,
         patients=patient_hashes(project.workspace, (rows.patients[i] for i in used)),
-        extra={"result": asdict(result), "view": view.model_dump(mode="json")},
+        extra={"result": asdict(result), "view": project.config.view(name).model_dump(mode="json")},
     )
     outcome.views[name] = result
+
+
+def _forget_other_checkpoints(project: Project, name: str, inputs: dict[str, Any]) -> None:
+    """A checkpoint goes on only with the very images it was begun with.
+
+    The training itself compares settings, labels and rows; it does not know what the files hold.
+    """
+    started = project.workspace.training_started(name)
+    if not started.exists() or read_json(started) != inputs:
+        project.workspace.checkpoint(name).unlink(missing_ok=True)
+        write_json(started, inputs)
 
 
 def _training_rows(project: Project, view: ResolvedView) -> _TrainingRows:
@@ -259,7 +271,7 @@ def plan_finetune(project: Project, name: str) -> str | None:
     """Why `run` would train a view's network; None when it would not."""
     if project.config.protocol == "frozen":
         return None
-    view = project.config.view(name)
+    view = project.view(name)
     return why_finetune(
         project, name, finetune_inputs(project, view, _training_rows(project, view))
     )

@@ -195,7 +195,7 @@ def _count_cached(
     """Images whose features are stored, and rejects for the others."""
     cached, rejects = 0, []
     for view, store in stores.items():
-        images = project.view_images(manifest, project.config.view(view))
+        images = project.view_images(manifest, project.view(view))
         stored = {image_digest(row) for row in store.rows}
         reasons = [
             error

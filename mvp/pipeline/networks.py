@@ -53,7 +53,7 @@ def feature_network(project: Project, name: str) -> ViewNetwork:
     Raises:
         ConfigError: it is to be fine-tuned and is not yet.
     """
-    view = project.config.view(name)
+    view = project.view(name)
     if project.config.protocol == "frozen":
         network = initial_network(project, view, None)
     else:

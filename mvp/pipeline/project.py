@@ -6,6 +6,7 @@ import csv
 import io
 import logging
 import os
+import sys
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,7 @@ from mvp.data.readers import Limits
 from mvp.data.splits import PARTS, Split, make_split
 from mvp.errors import ConfigError, DataError
 from mvp.files import write_bytes
+from mvp.networks import weights_file
 from mvp.pipeline.recording import Reject
 from mvp.pipeline.workspace import Workspace
 
@@ -40,8 +42,21 @@ class Project:
 
     def __init__(self, folder: str | Path, *, progress: bool = True) -> None:
         self.workspace = Workspace(Path(folder))
+        # A user's own `module:factory` may lie beside mvp.toml; last, so that it shadows nothing.
+        if str(self.workspace.folder.resolve()) not in sys.path:
+            sys.path.append(str(self.workspace.folder.resolve()))
         self.progress = progress
         self.config: Config = load_config(self.workspace.config)
+
+    def view(self, name: str) -> ResolvedView:
+        """A view's settings; a weights file is looked for from the workspace."""
+        view = self.config.view(name)
+        file = weights_file(view.network)
+        if file is None or file.is_absolute():
+            return view
+        anchored = str(self.workspace.folder / file)
+        network = view.network.model_copy(update={"weights": anchored})
+        return view.model_copy(update={"network": network})
 
     @cached_property
     def manifest(self) -> Manifest:

@@ -17,7 +17,7 @@ def study_rows(
 ) -> list[list[bytes]]:
     """For each study the row ids of a view's images; files without content are left out."""
     rows: list[list[bytes]] = [[] for _ in range(len(manifest))]
-    images = project.view_images(manifest, project.config.view(view))
+    images = project.view_images(manifest, project.view(view))
     for study, file in zip(images["study"], images["file"], strict=True):
         record = records.get(file)
         if record is not None and record.digest:

@@ -48,6 +48,14 @@ class Workspace:
         """The best weights of a view's network."""
         return self.stage1(view) / "weights.safetensors"
 
+    def checkpoint(self, view: str) -> Path:
+        """Where an interrupted training goes on."""
+        return self.stage1(view) / "checkpoint.safetensors"
+
+    def training_started(self, view: str) -> Path:
+        """What the training that left the checkpoint was begun with."""
+        return self.stage1(view) / "started.json"
+
     @property
     def heads(self) -> Path:
         """All heads."""

@@ -217,8 +217,8 @@ class Training:
             raise MvpError(
                 f"the loss became {loss} in epoch {number + 1} of phase {phase!r}",
                 view=self.task.view.name,
-                cause="the learning rate is too high for this network, or its weights or images are "
-                "not finite",
+                cause="the learning rate is too high for this network, or its weights or images "
+                "are not finite",
                 remedy=f"lower training.{setting}, for instance tenfold",
             )
 

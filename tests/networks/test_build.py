@@ -64,6 +64,14 @@ def test_timm_that_is_absent_names_the_extra(monkeypatch):
         net("timm:resnet18")
 
 
+def test_the_small_network():
+    network = net("small", 3)
+    network.module.eval()
+    assert network.forward(torch.rand(2, 3, 32, 32)).shape == (2, 3)
+    with pytest.raises(ConfigError, match="no published weights"):
+        net("small", weights="DEFAULT")
+
+
 def test_the_users_own_factory():
     assert net("odd_networks:tiny", 5).outputs == 5
 

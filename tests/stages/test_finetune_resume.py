@@ -47,6 +47,12 @@ def interrupt(folder, batches, **changes):
         train(folder, images=StopsAfter(batches), **changes)
 
 
+@pytest.fixture(autouse=True)
+def without_curve(monkeypatch):
+    """Drawing takes half the time of these trainings; test_finetune.py looks at the picture."""
+    monkeypatch.setattr("mvp.stages.finetune.draw_curve", lambda *arguments: None)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")

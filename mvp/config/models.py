@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-import tomllib
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from mvp.config.complaints import complaints, nearest
 from mvp.errors import ConfigError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -24,7 +22,7 @@ Strings = Annotated[list[str], BeforeValidator(lambda v: [v] if isinstance(v, st
 class Section(BaseModel):
     """A table of `mvp.toml`: unknown keys are errors, values cannot change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -32,8 +30,8 @@ class DataConfig(Section):
 
     table: str
     root: str = "."
-    study: Strings = ["study"]
-    patient: Strings = ["patient"]
+    study: Strings = Field(default=["study"], min_length=1)
+    patient: Strings = Field(default=["patient"], min_length=1)
     view: str = "view"
     path: str = "path"
     split: str | None = None
@@ -64,6 +62,19 @@ class LabelConfig(Section):
             raise ValueError("a multiclass label needs `classes`, a list of two or more names")
         if self.kind == "binary" and self.classes:
             raise ValueError('`classes` belongs to kind = "multiclass"')
+        if len({c.strip().casefold() for c in self.classes}) < len(self.classes):
+            raise ValueError("`classes` names one class twice (case does not count)")
+        if self.kind == "multiclass":
+            # Settings that would be passed over in silence.
+            idle = {"positive", "negative", "separator", "blank", "uncertain"}
+            if unused := sorted(idle & self.model_fields_set):
+                raise ValueError(f'`{unused[0]}` belongs to kind = "binary"')
+            if self.other == "negative":
+                raise ValueError('a multiclass label has no `other = "negative"`')
+        if {"positive", "negative"} <= self.model_fields_set:
+            both = {p.casefold() for p in self.positive} & {n.casefold() for n in self.negative}
+            if both:
+                raise ValueError(f"{sorted(both)[0]!r} stands under `positive` and `negative`")
         return self
 
 
@@ -222,9 +233,12 @@ class Config(Section):
                     raise ValueError(
                         f"alias {alias!r} belongs to two views: {owner[alias.casefold()]}, {name}"
                     )
+        sources = {n.casefold() for n, view in self.views.items() if view.source is None}
         for name, view in self.views.items():
-            if view.source is not None and view.source.casefold() not in owner:
-                raise ValueError(f"views.{name}.source names {view.source!r}, which no view is")
+            if view.source is not None and view.source.casefold() not in sources:
+                raise ValueError(
+                    f"views.{name}.source names {view.source!r}, which is no view with own images"
+                )
         for name in self.head.views or ():
             if name not in self.views:
                 raise ValueError(f"head.views names {name!r}, not in [views]")
@@ -278,70 +292,4 @@ def _overlay(common: S, own: dict[str, Any], place: str) -> S:
     try:
         return type(common).model_validate({**common.model_dump(), **own})
     except ValidationError as error:
-        raise ValueError("; ".join(_complaints(error, type(common), place))) from None
-
-
-def nearest(word: str, choices: Any) -> str:
-    """`; did you mean 'x'?` for the nearest of the choices, or nothing."""
-    close = difflib.get_close_matches(word, [str(c) for c in choices], n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _complaints(error: ValidationError, model: Any, place: str = "") -> list[str]:
-    lines = []
-    for item in error.errors():
-        where = ".".join([*([place] if place else []), *(str(part) for part in item["loc"])])
-        message = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            known = _fields_at(model, item["loc"][:-1])
-            message = "unknown setting" + nearest(str(item["loc"][-1]), known)
-        elif item["type"] == "missing":
-            message = "is missing"
-        lines.append(f"{where}: {message}" if where else message)
-    return lines
-
-
-def _fields_at(model: Any, loc: tuple[int | str, ...]) -> list[str]:
-    for part in loc:
-        if isinstance(model, type) and issubclass(model, BaseModel):
-            field = model.model_fields.get(str(part))
-            if field is None:
-                return []
-            model = field.annotation
-        else:  # a dict of sections: the key was consumed, the section is its value type
-            model = get_args(model)[-1]
-    is_model = isinstance(model, type) and issubclass(model, BaseModel)
-    return list(model.model_fields) if is_model else []
-
-
-def parse_config(text: str, path: Path) -> Config:
-    """The settings in a TOML text; a ConfigError names every wrong setting."""
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError("mvp.toml is not valid TOML", path=path, cause=str(error)) from None
-    try:
-        return Config.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError(
-            "mvp.toml has wrong settings",
-            path=path,
-            cause="; ".join(_complaints(error, Config)),
-            remedy="correct them; docs/configuration.md lists every setting",
-        ) from None
-
-
-def load_config(path: Path) -> Config:
-    """Read `mvp.toml`; a ConfigError says what to do when there is none."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(
-            "there is no mvp.toml here",
-            path=path,
-            remedy="`mvp init TABLE` writes one, `mvp demo` makes a whole example; "
-            "or name its folder with --workspace",
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError("mvp.toml cannot be read", path=path, cause=str(error)) from None
-    return parse_config(text, path)
+        raise ValueError("; ".join(complaints(error, type(common), place))) from None

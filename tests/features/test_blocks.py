@@ -1,0 +1,85 @@
+"""Several images of a study become one row; what is not stored is a missing view."""
+
+import numpy as np
+import pytest
+from cached import KEY, WIDTH, fill, ids, numbers_of, opened
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mvp.features import table_from_stores
+
+
+def texts(n):
+    return np.array([f"S{i}" for i in range(n)], dtype=object)
+
+
+def table_of(stores, rows, aggregate="mean"):
+    n = len(next(iter(rows.values())))
+    return table_from_stores(texts(n), texts(n), stores, rows, aggregate)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(0, 15), max_size=5), min_size=1, max_size=12),
+    st.sampled_from(["mean", "max"]),
+    st.data(),
+)
+def test_aggregation_is_that_of_numpy(tmp_path_factory, studies, aggregate, data):
+    store = opened(tmp_path_factory.mktemp("s"))
+    fill(store, ids(range(16)), unit_rows=5)
+    rows = [ids(numbers) for numbers in studies]
+    table = table_of({"frontal": store}, {"frontal": rows}, aggregate)
+    wanted = np.full((len(rows), WIDTH), np.nan, np.float32)
+    for i, some in enumerate(rows):
+        if some:
+            wanted[i] = getattr(numbers_of(some), aggregate)(axis=0)
+    np.testing.assert_allclose(table.matrix(), wanted, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(table.presence[:, 0], [bool(s) for s in studies])
+    chosen = data.draw(st.permutations(range(len(rows))))
+    np.testing.assert_array_equal(table.select(chosen).matrix(), table.matrix()[chosen])
+
+
+def test_rows_that_are_not_stored_are_left_out(tmp_path):
+    store = opened(tmp_path)
+    rows = ids(range(4))
+    fill(store, rows, rejected=[rows[1], rows[3]])
+    table = table_of({"frontal": store}, {"frontal": [rows[:2], [rows[1], rows[3]], rows[2:]]})
+    assert table.presence.tolist() == [[True], [False], [True]]
+    matrix = table.matrix()
+    np.testing.assert_array_equal(matrix[[0, 2]], numbers_of([rows[0], rows[2]]))
+    assert np.isnan(matrix[1]).all()
+
+
+def test_views_are_joined_by_study_and_keep_their_keys(tmp_path):
+    import dataclasses
+
+    frontal = opened(tmp_path)
+    lateral = opened(tmp_path, dataclasses.replace(KEY, view="lateral"))
+    rows = ids(range(6))
+    fill(frontal, rows[:3])
+    fill(lateral, rows[::-1])
+    by_view = {"frontal": [[rows[2]], [rows[0]]], "lateral": [[rows[5]], []]}
+    table = table_of({"lateral": lateral, "frontal": frontal}, by_view)
+    assert table.views == ("lateral", "frontal")
+    assert table.keys == {"lateral": lateral.key.digest, "frontal": frontal.key.digest}
+    np.testing.assert_array_equal(table.block("frontal"), numbers_of([rows[2], rows[0]]))
+    np.testing.assert_array_equal(table.block("lateral")[0], numbers_of([rows[5]])[0])
+    assert np.isnan(table.block("lateral")[1]).all()
+
+
+def test_damage_under_a_table_is_an_error_not_a_missing_view(tmp_path):
+    from mvp.errors import StoreDamagedError
+
+    store = opened(tmp_path)
+    rows = ids(range(4))
+    fill(store, rows)
+    table = table_of({"frontal": store}, {"frontal": [[r] for r in rows]})
+    store.segments[0].stored_object(0).unlink()
+    with pytest.raises(StoreDamagedError):
+        table.matrix()
+
+
+def test_an_empty_store_gives_a_table_without_columns(tmp_path):
+    table = table_of({"frontal": opened(tmp_path)}, {"frontal": [ids([1]), []]})
+    assert table.matrix().shape == (2, 0)
+    assert not table.presence.any()

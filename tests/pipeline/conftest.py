@@ -1,0 +1,155 @@
+"""A small made workspace, trained and extracted once, copied for every test that changes it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import mvp
+from mvp import cli
+
+STUDIES = 120
+SMALL_TOML = """
+protocol = "holdout"
+
+[data]
+table = "data/studies.csv"
+root = "data"
+
+[views.frontal]
+aliases = ["PA"]
+
+[views.lateral]
+aliases = ["LL"]
+
+[labels.enlarged_heart]
+[labels.tube_side]
+[labels.tube_depth]
+
+[network]
+name = "small"
+
+[transform]
+size = 32
+
+[training]
+epochs = 2
+learning_rate = 3e-3
+
+[extract]
+unit_rows = 16
+batch_size = 8
+
+[head]
+learner = "logistic"
+
+[evaluate]
+draws = 200
+"""
+
+
+def write_workspace(folder, toml=SMALL_TOML, studies=STUDIES):
+    """Made data and an mvp.toml; nothing trained."""
+    mvp.demo(folder, data_only=True, studies=studies, progress=False)
+    (folder / "mvp.toml").write_text(toml)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A workspace with trained networks and cached features: read only."""
+    folder = write_workspace(tmp_path_factory.mktemp("trained") / "ws")
+    mvp.finetune(folder, progress=False)
+    mvp.extract(folder, progress=False)
+    return folder
+
+
+@pytest.fixture
+def workspace(trained, tmp_path):
+    """A copy of the trained workspace."""
+    return Path(shutil.copytree(trained, tmp_path / "ws"))
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Run the command line in this process: gives exit code, stdout and stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["mvp", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        out = capsys.readouterr()
+        return int(stop.value.code or 0), out.out, out.err
+
+    return run
+
+
+@pytest.fixture
+def refused(command):
+    """Run a command that must fail: gives the exit code and the one line of its error."""
+
+    def run(*arguments):
+        code, out, err = command(*arguments, "--quiet")
+        assert "Traceback" not in err
+        assert not out
+        lines = [line for line in err.splitlines() if line.startswith("mvp: ")]
+        assert len(lines) == 1, err
+        return code, lines[0]
+
+    return run
+
+
+def start(*arguments, cwd=None):
+    """The real command line in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "mvp", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+
+
+def finish(*arguments, code=0, cwd=None):
+    """Run the real command line to its end: gives stdout."""
+    process = start(*arguments, cwd=cwd)
+    out, err = process.communicate(timeout=300)
+    assert "Traceback" not in err, err
+    assert process.returncode == code, err
+    return out
+
+
+def finish_json(*arguments, code=0, cwd=None):
+    """The one JSON object that a command prints."""
+    return json.loads(finish(*arguments, "--json", "--quiet", code=code, cwd=cwd))
+
+
+def kill_when(condition, *arguments):
+    """Start a command, kill it with SIGKILL as soon as the condition holds."""
+    process = start(*arguments)
+    deadline = time.time() + 240
+    try:
+        while not condition():
+            assert process.poll() is None, process.communicate()
+            assert time.time() < deadline, "the condition never held"
+            time.sleep(0.002)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    return process.returncode
+
+
+def files_below(folder):
+    """Relative path to content of every file, without temporary ones."""
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in sorted(Path(folder).rglob("*"))
+        if p.is_file() and not p.name.startswith(".partial-")
+    }

@@ -1,0 +1,83 @@
+"""`mvp run` does what changed and nothing else, and says why."""
+
+import csv
+import shutil
+
+from PIL import Image
+
+import mvp
+
+
+def steps(outcome):
+    return {step.name: (step.runs, step.reason) for step in outcome.steps}
+
+
+def edit(ws, old, new):
+    path = ws / "mvp.toml"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+def test_a_second_run_does_nothing_and_a_change_only_what_follows_from_it(workspace):
+    first = steps(mvp.run(workspace, progress=False))
+    assert [name for name, (runs, _) in first.items() if runs] == ["fit-head logistic", "evaluate"]
+    assert not any(runs for runs, _ in steps(mvp.run(workspace, progress=False)).values())
+
+    edit(workspace, "draws = 200", "draws = 300")
+    planned = steps(mvp.run(workspace, dry_run=True, progress=False))
+    assert planned["evaluate"] == (True, "changed since the last one: the settings")
+    assert [n for n, (runs, _) in planned.items() if runs] == ["evaluate"]
+
+    edit(workspace, "size = 32", 'size = 32\nfit = "crop"')
+    planned = steps(mvp.run(workspace, dry_run=True, progress=False))
+    assert "the preparation of the images" in planned["finetune frontal"][1]
+    assert planned["extract frontal"] == (True, "after finetune frontal")
+    assert planned["fit-head logistic"][0]
+    assert planned["evaluate"][0]
+
+
+def test_a_dry_run_changes_nothing(workspace):
+    before = sorted(str(p) for p in workspace.rglob("*"))
+    edit(workspace, "epochs = 2", "epochs = 1")
+    mvp.run(workspace, dry_run=True, progress=False)
+    after = sorted(str(p) for p in workspace.rglob("*") if p.name != "split.csv")
+    assert [p for p in before if not p.endswith("split.csv")] == after
+
+
+def test_changed_images_retrain_and_a_touched_file_does_not(workspace):
+    mvp.run(workspace, progress=False)
+    with (workspace / "data" / "studies.csv").open() as stream:
+        paths = [r["path"] for r in csv.DictReader(stream) if r["view"] == "PA"]
+    file = workspace / "data" / paths[0]
+    file.touch()
+    assert not any(r for r, _ in steps(mvp.run(workspace, dry_run=True, progress=False)).values())
+    for path in paths:
+        image = Image.open(workspace / "data" / path)
+        image.point(lambda value: 255 - value).save(workspace / "data" / path)
+    planned = steps(mvp.run(workspace, dry_run=True, progress=False))
+    assert planned["finetune frontal"][0]
+    assert "the training images" in planned["finetune frontal"][1]
+    assert not planned["finetune lateral"][0]
+
+
+def test_a_new_study_costs_only_its_own_images(workspace, command):
+    with (workspace / "data" / "studies.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    extra = write_extra(workspace)
+    with (workspace / "data" / "studies.csv").open("a", newline="") as stream:
+        csv.DictWriter(stream, list(rows[0])).writerows(extra)
+    _, out, _ = command("extract", "-w", workspace, "--quiet", "--json")
+    assert f'"forward_passes": {len(extra)}, "rejected": 0' in out
+
+
+def write_extra(workspace):
+    """Images of other phantoms, as rows of a table."""
+    other = workspace.parent / "other"
+    mvp.demo(other, data_only=True, studies=60, seed=5, progress=False)
+    with (other / "data" / "studies.csv").open() as stream:
+        rows = list(csv.DictReader(stream))[:3]
+    for i, row in enumerate(rows):
+        shutil.copy(other / "data" / row["path"], workspace / "data" / f"extra{i}.png")
+        row["path"], row["study"] = f"extra{i}.png", f"X{row['study']}"
+        row["patient"] = f"X{row['patient']}"
+    return rows

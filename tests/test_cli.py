@@ -1,0 +1,65 @@
+"""The command line: quick to answer, documented, results on stdout and the rest on stderr."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from mvp import cli
+
+VERBS = [command.name or command.callback.__name__ for command in cli.app.registered_commands]
+# Not pydantic: typer takes it along itself when it is installed.
+HEAVY = ["torch", "torchvision", "sklearn", "xgboost", "pandas", "zarr", "numpy"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_an_example(verb, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["mvp", verb, "--help"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    said = capsys.readouterr().out
+    assert not stop.value.code
+    assert f"Example: mvp {verb}" in said
+    assert verb in ("init", "demo") or "--workspace" in said
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["extract", "--help"]])
+def test_help_imports_nothing_heavy(arguments):
+    code = (
+        f"import sys; sys.argv = ['mvp', *{arguments!r}]\n"
+        "from mvp import cli\n"
+        "try: cli.main()\n"
+        "except SystemExit: pass\n"
+        f"import json; print('\\n' + json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == []
+
+
+def test_the_names_in_python_are_those_of_the_command_line():
+    import mvp
+
+    assert {v.replace("-", "_") for v in VERBS} == set(mvp.__all__)
+    for name in mvp.__all__:
+        assert callable(getattr(mvp, name))
+
+
+def test_usage_errors_end_with_2(monkeypatch, capsys):
+    for arguments in (["extrct"], ["extract", "--vieww", "x"], ["demo", "--studies", "3"]):
+        monkeypatch.setattr(sys, "argv", ["mvp", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        assert stop.value.code == 2
+        assert "Traceback" not in capsys.readouterr().err
+
+
+def test_an_interrupt_ends_with_130(monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mvp.pipeline._check.run_check", interrupted)
+    monkeypatch.setattr(sys, "argv", ["mvp", "check"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 130

@@ -1,0 +1,66 @@
+"""What the documents say is true."""
+
+import re
+import typing
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from mvp import cli
+from mvp.config import Config
+from mvp.learners import check_learner
+
+ROOT = Path(__file__).parents[1]
+VERBS = [command.name or command.callback.__name__ for command in cli.app.registered_commands]
+
+
+def sections(model):
+    """Every section of mvp.toml with its settings."""
+    found = {}
+    for name, field in model.model_fields.items():
+        inner = (field.annotation, *typing.get_args(field.annotation))
+        for kind in inner:
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                found[name] = list(kind.model_fields)
+    return found
+
+
+def test_every_setting_is_documented_in_its_section():
+    text = (ROOT / "docs" / "configuration.md").read_text()
+    parts = dict(re.findall(r"^## \[?(\w+)[^\n]*\n(.*?)(?=^## |\Z)", text, re.S | re.M))
+    for section, settings in sections(Config).items():
+        for setting in settings:
+            assert f"`{setting}`" in parts[section], f"[{section}] {setting}"
+    for setting in ("protocol", "seed", "device", "workers"):
+        assert f"`{setting}`" in parts["Top"]
+
+
+def test_the_readme_names_every_verb_and_the_two_commands():
+    text = (ROOT / "README.md").read_text()
+    for verb in VERBS:
+        assert f"mvp {verb}" in text
+    assert "make demo" in text
+    assert "make test" in text
+
+
+def test_links_between_documents_lead_somewhere():
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
+            assert (path.parent / target).exists(), f"{path.name}: {target}"
+        for target in re.findall(
+            r"`((?:docs|tests|benchmarks|examples)/[\w./-]+)`", path.read_text()
+        ):
+            assert (ROOT / target).exists(), f"{path.name}: {target}"
+
+
+def test_the_learner_in_the_guide_keeps_the_contract():
+    code = re.search(r"```python\n(class .*?)```", (ROOT / "docs/learners.md").read_text(), re.S)
+    space = {}
+    exec(code.group(1), space)
+    check_learner(space["Prevalence"])
+
+
+@pytest.mark.parametrize("name", ["LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", ".ci/run"])
+def test_what_a_visitor_looks_for_is_there(name):
+    assert (ROOT / name).stat().st_size > 0
