@@ -315,10 +315,24 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("mvp: interrupted; run the same command again to go on", err=True)
         sys.exit(INTERRUPTED_EXIT_CODE)
-    except BrokenPipeError:
-        # The reader has left, as `| head` does.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            # The reader has left, as `| head` does.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+        where = f" ({error.filename})" if error.filename else ""
+        typer.echo(f"mvp: {error.strerror or error}{where}", err=True)
+        sys.exit(MvpError.exit_code)
+    except Exception as error:  # noqa: BLE001 - the last net: no traceback reaches a user
+        if os.environ.get("MVP_DEBUG"):
+            raise
+        # The kind only: the text may hold what a decoder found in a file.
+        typer.echo(
+            f"mvp: a bug, {type(error).__name__}. Remedy: set MVP_DEBUG=1 to see where, and "
+            "report it",
+            err=True,
+        )
+        sys.exit(MvpError.exit_code)
     finally:
         while _handlers:
             logging.getLogger("mvp").removeHandler(_handlers.pop())

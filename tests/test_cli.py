@@ -63,3 +63,26 @@ def test_an_interrupt_ends_with_130(monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert stop.value.code == 130
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (OSError(28, "No space left on device", "cache/x"), "No space left on device (cache/x)"),
+        (ValueError("ZZCANARY"), "a bug, ValueError"),
+    ],
+)
+def test_no_traceback_reaches_a_user(monkeypatch, capsys, raised, said):
+    def broken(*_, **__):
+        raise raised
+
+    monkeypatch.delenv("MVP_DEBUG", raising=False)
+    monkeypatch.setattr("mvp.pipeline._check.run_check", broken)
+    monkeypatch.setattr(sys, "argv", ["mvp", "check"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    err = capsys.readouterr().err
+    assert stop.value.code == 1
+    assert said in err
+    assert "Traceback" not in err
+    assert "ZZCANARY" not in err
