@@ -43,7 +43,7 @@ def comparison_text(metrics: Sequence[Record], differences: Sequence[Record]) ->
     """One line per label: n, each model's AUROC with interval, the fusion's paired gain.
 
     n and positives are those of the fusion; a single view is measured on the studies that have
-    it, and the paired difference on the studies that both can score.
+    it, with their number beside it, and the paired difference on the studies that both can score.
     """
     models = list(dict.fromkeys(row["model"] for row in metrics))
     labels = list(dict.fromkeys(row["label"] for row in metrics))
@@ -58,7 +58,9 @@ def comparison_text(metrics: Sequence[Record], differences: Sequence[Record]) ->
         row = [label, str(last["n"]), str(last["positives"])]
         for model in models:
             cell = cells[label, model]
-            row.append(with_interval(cell["auroc"], cell["low"], cell["high"]))
+            text = with_interval(cell["auroc"], cell["low"], cell["high"])
+            # A perfect score on three studies must not look like one on three hundred.
+            row.append(text if cell["n"] == last["n"] else f"{text} n={cell['n']}")
         if gains:
             gain = gains.get(label)
             row.append(
