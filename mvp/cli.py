@@ -323,7 +323,7 @@ def main() -> None:
         where = f" ({error.filename})" if error.filename else ""
         typer.echo(f"mvp: {error.strerror or error}{where}", err=True)
         sys.exit(MvpError.exit_code)
-    except Exception as error:  # noqa: BLE001 - the last net: no traceback reaches a user
+    except Exception as error:
         if os.environ.get("MVP_DEBUG"):
             raise
         # The kind only: the text may hold what a decoder found in a file.

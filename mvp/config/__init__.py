@@ -2,10 +2,10 @@
 
 from mvp.config.complaints import nearest
 from mvp.config.loading import load_config, parse_config
-from mvp.config.models import (
+from mvp.config.models import Config, ResolvedView
+from mvp.config.sections import (
     NAME,
     AugmentConfig,
-    Config,
     DataConfig,
     EvaluateConfig,
     ExtractConfig,
@@ -13,7 +13,6 @@ from mvp.config.models import (
     LabelConfig,
     NetworkConfig,
     Protocol,
-    ResolvedView,
     SplitConfig,
     TrainingConfig,
     TransformConfig,

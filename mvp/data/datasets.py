@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import repeat
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,17 +16,31 @@ from torch import Tensor
 from mvp.data.readers import Limits, read_image
 from mvp.data.transforms import Transform
 from mvp.errors import ImageError
+from mvp.files import digest_file
 from mvp.types import IntArray
 
 
-def load(file: str, transform: Transform, limits: Limits) -> Tensor:
+def load(file: str, transform: Transform, limits: Limits, digest: str | None = None) -> Tensor:
     """Read and prepare one image: (channels, size, size) float32 in [0, 1].
+
+    Args:
+        file: path.
+        transform: how it is prepared.
+        limits: what it may cost.
+        digest: what the file's content must be, if that matters.
 
     Raises:
         ImageError: names the file, whatever went wrong.
     """
     try:
-        return transform.prepare(read_image(file, limits))
+        image = transform.prepare(read_image(file, limits))
+        # After decoding: a file that was replaced since it was scanned must not give its
+        # features to the content that stood there before.
+        if digest is not None and digest_file(Path(file)) != digest:
+            raise ImageError(
+                "the file changed while it was being read", path=file, remedy="run it again"
+            )
+        return image
     except ImageError as error:
         error.path = error.path or file
         raise
@@ -35,7 +51,12 @@ def load(file: str, transform: Transform, limits: Limits) -> Tensor:
 
 
 def load_ahead(
-    files: Iterable[str], transform: Transform, limits: Limits, workers: int, ahead: int
+    files: Iterable[str],
+    transform: Transform,
+    limits: Limits,
+    workers: int,
+    ahead: int,
+    digests: Iterable[str] | None = None,
 ) -> Iterator[Tensor | ImageError]:
     """The prepared images in order; a damaged one comes as its error.
 
@@ -48,19 +69,21 @@ def load_ahead(
         limits: what one file may cost.
         workers: threads.
         ahead: how many images may be decoded before they are asked for.
+        digests: for every file what its content must be.
     """
 
-    def one(file: str) -> Tensor | ImageError:
+    def one(file: str, digest: str | None) -> Tensor | ImageError:
         try:
-            return load(file, transform, limits)
+            return load(file, transform, limits, digest)
         except ImageError as error:
             return error
 
     pool = ThreadPoolExecutor(max_workers=max(1, workers))
     waiting: deque[Future[Tensor | ImageError]] = deque()
     try:
-        for file in files:
-            waiting.append(pool.submit(one, file))
+        expected = digests if digests is not None else repeat(None)
+        for file, digest in zip(files, expected, strict=False):
+            waiting.append(pool.submit(one, file, digest))
             if len(waiting) > ahead:
                 yield waiting.popleft().result()
         while waiting:

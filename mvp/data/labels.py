@@ -48,7 +48,7 @@ def parse_labels(
             raise DataError(
                 f"label {name!r}: line {place} says {cell[:80]!r}, which no rule covers",
                 remedy=f"list it under labels.{name}.positive, negative or classes, "
-                f'or set labels.{name}.other = "unknown" or "negative"',
+                f'or set labels.{name}.other = "unknown"',
             )
         values[row] = value
     return values

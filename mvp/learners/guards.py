@@ -80,7 +80,7 @@ def require_matching(
         raise DataError(
             f"{len(shared)} patient(s) stand in both training and validation",
             cause="early stopping on patients of the training rows rewards over-fitting",
-            remedy="split by patient: `mvp split`",
+            remedy="give both sides other patients",
         )
 
 

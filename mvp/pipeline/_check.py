@@ -107,6 +107,7 @@ def run_check(
         problems += _label_problems(labels)
     except MvpError as error:
         problems.append(Problem("split", "error", str(error)))
+    problems += _repeated_images(project, manifest)
     presence = manifest.presence(project.sources)
     if (~presence.any(axis=1)).any():
         count = int((~presence.any(axis=1)).sum())
@@ -126,6 +127,16 @@ def run_check(
         problems=problems,
         files_read=files,
     )
+
+
+def _repeated_images(project: Project, manifest: Manifest) -> list[Problem]:
+    problems = []
+    for name in project.config.views:
+        try:
+            project.view_images(manifest, project.view(name))
+        except MvpError as error:
+            problems.append(Problem("several-images", "error", str(error)))
+    return problems
 
 
 def _view(project: Project, manifest: Manifest, name: str) -> dict[str, int]:
@@ -155,8 +166,12 @@ def _labels(manifest: Manifest, split: Split | None) -> dict[str, dict[str, Any]
                 "positive": int((known > 0).sum()),
                 "negative": int((known == 0).sum()),
             }
+            names = classes or ("negative", "positive")
+            found = {c: int((known == i).sum()) for i, c in enumerate(names)}
             if classes:
-                counted["classes"] = {c: int((known == i).sum()) for i, c in enumerate(classes)}
+                counted["classes"] = found
+            counted["missing"] = [c for c, n in found.items() if not n]
+            counted["found"] = sum(n > 0 for n in found.values())
             return counted
 
         result[target.name] = {
@@ -170,25 +185,25 @@ def _label_problems(labels: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
     problems = []
     for name, label in labels.items():
         whole = label["all"]
-        if not whole["positive"] or not whole["negative"]:
+        if whole["found"] < 2:
             problems.append(
                 Problem(
                     "one-class",
                     "error",
-                    f"label {name!r} has one class only ({whole['positive']} positive, "
-                    f"{whole['negative']} negative): it cannot be learnt; correct its rules in "
+                    f"label {name!r} has fewer than two classes ({whole['known']} known, none is "
+                    f"{', '.join(whole['missing'])}): it cannot be learnt; correct its rules in "
                     "mvp.toml or take it out",
                 )
             )
             continue
         for part, counts in label["parts"].items():
-            if not counts["positive"] or not counts["negative"]:
-                missing = "positive" if not counts["positive"] else "negative"
+            if counts["missing"]:
+                missing = ", ".join(counts["missing"])
                 problems.append(
                     Problem(
                         "one-class-in-part",
                         "warning",
-                        f"label {name!r} has no {missing} study in part {part}: what is measured "
+                        f"label {name!r}: no study of part {part} is {missing}; what is measured "
                         "there is undefined",
                     )
                 )

@@ -7,22 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mvp.errors import DataError, StaleError
 from mvp.files import digest_json, write_json
 from mvp.pipeline._fit_head import role_masks
-from mvp.pipeline.heads import SavedHead, load_head, require_current_keys
+from mvp.pipeline.heads import (
+    SavedHead,
+    load_head,
+    require_current_keys,
+    require_current_reading,
+)
 from mvp.pipeline.networks import feature_network
 from mvp.pipeline.project import Project
 from mvp.pipeline.provenance import (
     changed_inputs,
-    patient_hashes,
     read_provenance,
+    shared_patients,
     write_provenance,
 )
 from mvp.pipeline.recording import recording
-from mvp.pipeline.tables import cached_table
+from mvp.pipeline.tables import cached_table, labels_digest, require_unseen, rows_digest
 from mvp.reports import comparison_text, draw_comparison, draw_roc, write_csv, write_page
 from mvp.stages.evaluate import Evaluation, evaluate
 from mvp.types import Labels, TextArray
@@ -85,12 +88,13 @@ def run_evaluate(
     with recording(project.workspace, "evaluate") as run:
         saved = load_head(project, head)
         views = list(saved.heads.fusion.signature.views)
-        project.config.require_views(views)
+        require_current_reading(project, saved)
         keys = {view: feature_network(project, view).key for view in views}
         require_current_keys(saved, keys)
         table = cached_table(project, views)
         protocol = saved.provenance["protocol"]
         masks = role_masks(project, protocol)
+        require_unseen(project, views, masks["test"], "test")
         _require_untouched(project, saved, table.groups[masks["test"]])
         result = evaluate(
             saved.heads,
@@ -114,10 +118,12 @@ def run_evaluate(
 
 
 def _require_untouched(project: Project, saved: SavedHead, patients: TextArray) -> None:
-    both = set(saved.provenance["patients"]) & set(patient_hashes(project.workspace, patients))
+    both = shared_patients(
+        project.workspace, saved.provenance, patients, f"the head {saved.name!r}"
+    )
     if both:
         raise DataError(
-            f"{len(both)} test patients were among those that head {saved.name!r} was fitted on",
+            f"{both} test patients were among those that head {saved.name!r} was fitted on",
             cause="the split or the patient ids changed after the head was fitted",
             remedy="run `mvp fit-head` again, or restore split.csv",
         )
@@ -180,11 +186,11 @@ def evaluation_inputs(project: Project, saved: SavedHead) -> dict[str, Any]:
     """What decides an evaluation, by name."""
     masks = role_masks(project, saved.provenance["protocol"])
     rows = masks["test"] | masks["stage2-inner"]
-    manifest = project.manifest
+    views = saved.heads.fusion.signature.views
     return {
         "the head": saved.heads.fusion.digest,
-        "the rows": digest_json([str(s) for s in manifest.studies[rows]]),
-        "the labels": digest_json(np.nan_to_num(manifest.labels.values[rows], nan=-1).tolist()),
+        "the rows": [rows_digest(project, views, masks[part]) for part in ("test", "stage2-inner")],
+        "the labels": labels_digest(project.manifest.labels, rows),
         "the settings": digest_json(project.config.evaluate.model_dump(mode="json")),
         "the seed": project.config.seed,
     }

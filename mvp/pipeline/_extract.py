@@ -222,6 +222,8 @@ def plan_extract(project: Project, name: str) -> str | None:
     records = project.records(table, decode=False)
     rows = {row_id(r.digest) for r in records.values() if r.digest}
     waiting = sum(row not in store and row not in store.rejected for row in rows)
+    refused = sum(row in store.rejected for row in rows)
+    refused += sum(not r.digest for r in records.values()) + int((table["error"] != "").sum())
     damaged = sum(
         segment.damage(entry, deep=False) is not None
         for segment in store.segments
@@ -229,4 +231,7 @@ def plan_extract(project: Project, name: str) -> str | None:
     )
     if damaged:
         return f"{damaged} stored units are damaged"
-    return f"{waiting} images have no features yet" if waiting else None
+    if waiting:
+        return f"{waiting} images have no features yet"
+    # Trying them again costs a decode, and the exit code must not forget them.
+    return f"{refused} images were rejected and are tried again" if refused else None

@@ -15,11 +15,10 @@ from mvp.data.datasets import ImageSet
 from mvp.data.splits import parts_for
 from mvp.data.transforms import Transform
 from mvp.errors import REJECTED_EXIT_CODE, DataError
-from mvp.files import digest_file, digest_json, read_json, write_json
-from mvp.networks import weights_file
-from mvp.pipeline.networks import view_targets
+from mvp.files import digest_json, read_json, write_json
+from mvp.pipeline.networks import network_inputs, view_targets
 from mvp.pipeline.project import Project, label_indices
-from mvp.pipeline.provenance import changed_inputs, patient_hashes, write_provenance
+from mvp.pipeline.provenance import changed_inputs, write_provenance
 from mvp.pipeline.recording import Reject, Run, recording
 from mvp.stages.finetune import FinetuneResult, finetune
 from mvp.types import IntArray, Labels
@@ -168,7 +167,8 @@ def _one(project: Project, name: str, outcome: FinetuneOutcome, force: bool) -> 
         folder,
         inputs=inputs,
         seed=project.config.seed,
-        patients=patient_hashes(project.workspace, (rows.patients[i] for i in used)),
+        workspace=project.workspace,
+        patients=(rows.patients[i] for i in used),
         extra={"result": asdict(result), "view": project.config.view(name).model_dump(mode="json")},
     )
     outcome.views[name] = result
@@ -230,21 +230,11 @@ def _training_rows(project: Project, view: ResolvedView) -> _TrainingRows:
 def finetune_inputs(project: Project, view: ResolvedView, rows: _TrainingRows) -> dict[str, Any]:
     """What decides a view's trained weights, by name, as digests."""
     settings = view.training.model_dump(mode="json", exclude={"memory_gb"})
-    published = weights_file(view.network)
     return {
-        "the network": digest_json(
-            [
-                view.network.model_dump(mode="json", exclude={"layer", "pooling", "weights"}),
-                digest_file(published)
-                if published and published.exists()
-                else view.network.weights,
-            ]
-        ),
-        "the preparation of the images": Transform(view.transform).digest,
+        **network_inputs(project, view),
         "the training settings": digest_json(settings),
         "the augmentation": digest_json(view.augment.model_dump(mode="json")),
         "the seed": project.config.seed,
-        "the protocol": project.config.protocol,
         "the training images": digest_json(
             [[rows.digests[i] for i in rows.train], [rows.digests[i] for i in rows.inner]]
         ),

@@ -8,25 +8,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast, get_args
 
-import numpy as np
-
 from mvp.config import Protocol, nearest
 from mvp.data.splits import parts_for
-from mvp.errors import ConfigError, DataError
-from mvp.features import FeatureKey, FeatureTable
+from mvp.errors import ConfigError
+from mvp.features import FeatureKey
 from mvp.files import digest_json
 from mvp.learners import find_learner, parse_option
-from mvp.pipeline.heads import head_name, save_heads
+from mvp.pipeline.heads import head_name, reading, save_heads
 from mvp.pipeline.networks import feature_network
 from mvp.pipeline.project import Project
 from mvp.pipeline.provenance import (
     changed_inputs,
-    patient_hashes,
-    read_provenance,
     write_provenance,
 )
 from mvp.pipeline.recording import recording
-from mvp.pipeline.tables import cached_table
+from mvp.pipeline.tables import cached_table, labels_digest, require_unseen, rows_digest
 from mvp.stages.fit_head import fit_head
 from mvp.types import BoolArray
 
@@ -105,6 +101,11 @@ def head_request(
             f"there is no protocol {asked!r}" + nearest(asked, allowed),
             remedy=f"use one of {', '.join(allowed)}",
         )
+    if project.config.protocol == "frozen" and asked != "frozen":
+        raise ConfigError(
+            f"protocol {asked!r} means nothing where the networks are frozen",
+            remedy='leave --protocol out, or set protocol = "holdout" and run `mvp finetune`',
+        )
     some = list(views) if views else settings.views
     return HeadRequest(
         chosen,
@@ -151,7 +152,10 @@ def _fit(project: Project, request: HeadRequest) -> FitHeadOutcome:
     workspace, manifest = project.workspace, project.manifest
     table = cached_table(project, request.views)
     masks = role_masks(project, request.protocol)
-    _require_unseen(project, request, table, masks["stage2"] | masks["stage2-inner"])
+    learning = masks["stage2"] | masks["stage2-inner"]
+    require_unseen(project, request.views, masks["test"], "test")
+    if request.protocol != "same-rows":
+        require_unseen(project, request.views, learning, "head")
     seed = project.config.head.seed
     result = fit_head(
         request.learner,
@@ -165,17 +169,23 @@ def _fit(project: Project, request: HeadRequest) -> FitHeadOutcome:
     )
     save_heads(workspace, request.name, result.heads)
     keys = {view: feature_network(project, view).key for view in request.views}
-    used = table.presence.any(axis=1) & (masks["stage2"] | masks["stage2-inner"])
+    used = table.presence.any(axis=1) & learning
+    if (learning & ~used).any():
+        note = f"{int((learning & ~used).sum())} training studies have no readable view: left out"
+        result.notes.append(note)
+        log.warning(note)
     write_provenance(
         workspace.head(request.name),
         inputs=head_inputs(project, request, keys),
         seed=seed,
-        patients=patient_hashes(workspace, table.groups[used]),
+        workspace=workspace,
+        patients=table.groups[used],
         extra={
             "learner": request.learner,
             "options": dict(request.options),
             "protocol": request.protocol,
             "split": project.split.digest,
+            "reading": reading(project, request.views),
             "keys": {view: key.to_json() for view, key in keys.items()},
             "singles": list(result.heads.singles),
             "digest": result.heads.fusion.digest,
@@ -206,64 +216,24 @@ def role_masks(project: Project, protocol: Protocol) -> dict[str, BoolArray]:
     }
 
 
-def _require_unseen(
-    project: Project, request: HeadRequest, table: FeatureTable, used: BoolArray
-) -> None:
-    """Refuse rows that the networks were trained on, and test rows in any training.
-
-    The split says so already; this asks what the networks themselves say they saw.
-    """
-    test = project.split.mask(project.manifest.studies, ("test",))
-    for view in request.views:
-        made = read_provenance(project.workspace.stage1(view))
-        if project.config.protocol == "frozen" or made is None:
-            continue
-        seen = set(made["patients"])
-        wanted = {"test": test} | ({} if request.protocol == "same-rows" else {"head": used})
-        for role, mask in wanted.items():
-            both = seen & set(patient_hashes(project.workspace, table.groups[mask]))
-            if both:
-                raise DataError(
-                    f"{len(both)} patients of the {role} rows trained this view's network",
-                    view=view,
-                    cause="the split or the patient ids changed after the network was trained",
-                    remedy="run `mvp finetune` again, or restore split.csv",
-                )
-
-
 def head_inputs(
     project: Project, request: HeadRequest, keys: Mapping[str, FeatureKey]
 ) -> dict[str, Any]:
     """What decides a fitted head, by name."""
-    manifest = project.manifest
     masks = role_masks(project, request.protocol)
     rows = masks["stage2"] | masks["stage2-inner"]
-    labels = manifest.labels
     return {
         "the features": {view: key.digest for view, key in keys.items()},
         "the learner": request.learner,
         "its options": digest_json(dict(request.options)),
-        "the aggregation of instances": project.config.head.instances,
+        "the reading of several images": reading(project, request.views),
         "the protocol": request.protocol,
         "the seed": project.config.head.seed,
-        "the rows": digest_json(
-            [[str(s) for s in manifest.studies[masks[r]]] for r in ("stage2", "stage2-inner")]
-        ),
-        "the labels": digest_json(
-            [
-                [[t.name, list(t.classes)] for t in labels.targets],
-                np.nan_to_num(labels.values[rows], nan=-1).tolist(),
-            ]
-        ),
-        "the images": digest_json(_images_digest(project, rows)),
+        "the rows": [
+            rows_digest(project, request.views, masks[r]) for r in ("stage2", "stage2-inner")
+        ],
+        "the labels": labels_digest(project.manifest.labels, rows),
     }
-
-
-def _images_digest(project: Project, rows: BoolArray) -> list[str]:
-    images = project.manifest.images
-    records = project.records(images, decode=False)
-    mine = images[rows[images["study"].to_numpy()] & (images["error"] == "").to_numpy()]
-    return [records[file].digest for file in mine["file"]]
 
 
 def plan_fit_head(project: Project, request: HeadRequest) -> str | None:

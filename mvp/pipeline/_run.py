@@ -11,8 +11,8 @@ from typing import Any
 
 from mvp.errors import REJECTED_EXIT_CODE
 from mvp.pipeline._evaluate import EvaluateOutcome, plan_evaluate, run_evaluate
-from mvp.pipeline._extract import plan_extract, run_extract
-from mvp.pipeline._finetune import plan_finetune, run_finetune
+from mvp.pipeline._extract import ExtractOutcome, plan_extract, run_extract
+from mvp.pipeline._finetune import FinetuneOutcome, plan_finetune, run_finetune
 from mvp.pipeline._fit_head import HeadRequest, head_request, plan_fit_head, run_fit_head
 from mvp.pipeline.project import Project
 
@@ -41,6 +41,7 @@ class RunOutcome:
     dry: bool = False
     evaluation: EvaluateOutcome | None = None
     rejected: int = 0
+    reject_tables: list[str] = field(default_factory=list)
 
     @property
     def exit_code(self) -> int:
@@ -53,6 +54,7 @@ class RunOutcome:
             "dry_run": self.dry,
             "steps": [step.__dict__ for step in self.steps],
             "rejected": self.rejected,
+            "reject_tables": self.reject_tables,
             "evaluation": self.evaluation.to_json() if self.evaluation else None,
         }
 
@@ -60,6 +62,8 @@ class RunOutcome:
     def text(self) -> str:
         """For a person."""
         lines = [step.text for step in self.steps]
+        if self.rejected:
+            lines.append(f"{self.rejected} images rejected: {', '.join(self.reject_tables)}")
         if self.dry:
             lines.append("dry run: nothing was done")
         if self.evaluation:
@@ -164,7 +168,9 @@ class _Walk:
         if self.dry:
             return
         result = act()
-        self.outcome.rejected += len(getattr(result, "rejects", ()))
+        if isinstance(result, FinetuneOutcome | ExtractOutcome) and result.reject_table:
+            self.outcome.rejected += len(result.rejects)
+            self.outcome.reject_tables.append(result.reject_table)
         if isinstance(result, EvaluateOutcome):
             self.outcome.evaluation = result
 

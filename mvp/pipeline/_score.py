@@ -12,12 +12,17 @@ from mvp.data.manifest import Manifest
 from mvp.errors import REJECTED_EXIT_CODE, ConfigError
 from mvp.features import FeatureTable, KeyStore, image_digest, table_from_stores
 from mvp.pipeline._extract import extract_views
-from mvp.pipeline.heads import SavedHead, load_head, require_current_keys
+from mvp.pipeline.heads import (
+    SavedHead,
+    load_head,
+    require_current_keys,
+    require_current_reading,
+)
 from mvp.pipeline.networks import feature_network, feature_store
 from mvp.pipeline.project import Project
 from mvp.pipeline.recording import Reject, recording, write_rejects
 from mvp.pipeline.tables import study_rows
-from mvp.stages.score import score, score_columns, table_writer
+from mvp.stages.score import require_table_name, score, score_columns, table_writer
 
 log = logging.getLogger("mvp")
 
@@ -96,13 +101,18 @@ def run_score(
     project = Project(workspace, progress=progress)
     source = Path(table)
     target = Path(out) if out else project.workspace.scores / f"{source.stem}.csv"
-    if target.resolve() == source.resolve():
+    rejected = target.with_name(f"{target.stem}.rejected.csv")
+    if source.resolve() in (target.resolve(), rejected.resolve()):
         raise ConfigError(
-            "the scores would overwrite the table", path=target, remedy="name another --out"
+            "the scores or their reject table would overwrite the table",
+            path=source,
+            remedy="name another --out",
         )
+    require_table_name(target)
     base = Path(root) if root is not None else None
     with recording(project.workspace, "score"):
         saved = load_head(project, head)
+        require_current_reading(project, saved)
         manifest = project.scoring_manifest(source, base)
         views = list(saved.heads.fusion.signature.views)
         rejects: list[Reject] = []
@@ -132,11 +142,10 @@ def run_score(
             for study in _unseen(features)
         ]
         outcome.rejects = rejects
-        path = target.with_name(f"{target.stem}.rejected.csv")
-        path.unlink(missing_ok=True)  # an earlier run's rejects are not this one's
+        rejected.unlink(missing_ok=True)  # an earlier run's rejects are not this one's
         if rejects:
-            write_rejects(path, rejects)
-            outcome.reject_table = str(path)
+            write_rejects(rejected, rejects)
+            outcome.reject_table = str(rejected)
         log.info(
             "score: %d of %d studies, %d forward passes, head %s",
             outcome.scored,

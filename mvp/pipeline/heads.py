@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,30 @@ def save_heads(workspace: Workspace, name: str, heads: HeadFamily) -> None:
         head.save(workspace.single(name, view))
 
 
+def reading(project: Project, views: Sequence[str]) -> dict[str, str]:
+    """How several images of a study become one row: the aggregation, and each view's policy."""
+    policies = {view: project.config.views[view].images for view in views}
+    return {"instances": project.config.head.instances, **policies}
+
+
+def require_current_reading(project: Project, saved: SavedHead) -> None:
+    """Refuse to read several images of a study in another way than the head was fitted on.
+
+    Raises:
+        StaleError: the aggregation or a view's policy has changed.
+    """
+    views = list(saved.heads.fusion.signature.views)
+    project.config.require_views(views)
+    then, now = saved.provenance["reading"], reading(project, views)
+    changed = [f"{k} ({then.get(k)} → {v})" for k, v in now.items() if then.get(k) != v]
+    if changed:
+        raise StaleError(
+            f"the head {saved.name!r} was fitted on another reading of several images",
+            cause=f"{', '.join(changed)} changed",
+            remedy="run `mvp fit-head` again, or restore the settings",
+        )
+
+
 def require_current_keys(saved: SavedHead, now: Mapping[str, FeatureKey]) -> None:
     """Refuse features of another kind than the head was fitted on, naming what differs.
 
@@ -72,12 +96,6 @@ def require_current_keys(saved: SavedHead, now: Mapping[str, FeatureKey]) -> Non
         StaleError: the weights, the preparation or anything else in a key has changed.
     """
     for view, key in saved.keys.items():
-        if view not in now:
-            raise ConfigError(
-                f"the head {saved.name!r} needs a view that mvp.toml no longer has",
-                view=view,
-                remedy=f"add [views.{view}] again, or run `mvp fit-head` for the views there are",
-            )
         if now[view] != key:
             raise StaleError(
                 f"the head {saved.name!r} was fitted on other features than those of today",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from mvp.config import ResolvedView
 from mvp.data.transforms import Transform
-from mvp.errors import ConfigError
+from mvp.errors import ConfigError, StaleError
 from mvp.features import FeatureKey, FeatureStore, KeyStore
-from mvp.networks import Network, build, restore
+from mvp.files import digest_file, digest_json
+from mvp.networks import Network, build, restore, weights_file
 from mvp.pipeline.project import Project
 from mvp.pipeline.provenance import read_provenance
 from mvp.stages.extract import feature_key
@@ -47,19 +49,44 @@ def initial_network(project: Project, view: ResolvedView, outputs: int | None) -
         return build(view.network, outputs)
 
 
+def network_inputs(project: Project, view: ResolvedView) -> dict[str, Any]:
+    """Those inputs of a trained network that its use for features must agree with, by name."""
+    published = weights_file(view.network)
+    first = digest_file(published) if published and published.exists() else view.network.weights
+    settings = view.network.model_dump(mode="json", exclude={"layer", "pooling", "weights"})
+    return {
+        "the network": digest_json([settings, first]),
+        "the preparation of the images": Transform(view.transform).digest,
+        "the protocol": project.config.protocol,
+    }
+
+
+def _require_trained_so(project: Project, view: ResolvedView, made: dict[str, Any]) -> None:
+    now = network_inputs(project, view)
+    changed = [name for name, value in now.items() if made["inputs"].get(name) != value]
+    if changed:
+        raise StaleError(
+            "the view's network was trained otherwise than mvp.toml says now",
+            view=view.name,
+            cause=f"{', '.join(changed)} changed",
+            remedy=f"run `mvp finetune --view {view.name}`, or restore the settings",
+        )
+
+
 def feature_network(project: Project, name: str) -> ViewNetwork:
     """The network that gives a view's features, with its weights.
 
     Raises:
         ConfigError: it is to be fine-tuned and is not yet.
+        StaleError: it was trained with another preparation, network or protocol.
     """
     view = project.view(name)
     if project.config.protocol == "frozen":
         network = initial_network(project, view, None)
     else:
         path = project.workspace.weights(name)
-        trained = read_provenance(project.workspace.stage1(name)) is not None
-        if not (path.exists() and trained):
+        made = read_provenance(project.workspace.stage1(name))
+        if made is None or not path.exists():
             raise ConfigError(
                 "the view's network is not trained yet"
                 if not path.exists()
@@ -68,6 +95,7 @@ def feature_network(project: Project, name: str) -> ViewNetwork:
                 remedy=f'run `mvp finetune --view {name}`, or set protocol = "frozen" in '
                 "mvp.toml to use published weights as they are",
             )
+        _require_trained_so(project, view, made)
         network = restore(view.network, outputs_of(view_targets(project, view)), path)
     transform = Transform(view.transform)
     key = feature_key(name, network, view.network, transform, project.config.extract.dtype)

@@ -141,8 +141,7 @@ class Project:
 
     def view_images(self, manifest: Manifest, view: ResolvedView) -> pd.DataFrame:
         """The images that a view looks at."""
-        source = next(n for n in self.config.views if n.casefold() == view.source.casefold())
-        return manifest.images_of(source, view.images)
+        return manifest.images_of(view.source, view.images)
 
     def deal(self, *, files: bool = True) -> Split:
         """The split as it stands, with studies that are new dealt to parts; nothing is written.
@@ -193,17 +192,25 @@ class Project:
         path = self.workspace.split
         if not path.exists():
             return None
+        parts: dict[str, str] = {}
+        wrong = ""
         try:
-            with path.open(encoding="utf-8", newline="") as stream:
-                parts = {row["study"]: row["part"] for row in csv.DictReader(stream)}
-        except (KeyError, csv.Error, UnicodeDecodeError):
-            parts = {"": ""}
-        wrong = sorted(set(parts.values()) - set(PARTS))
+            with path.open(encoding="utf-8-sig", newline="") as stream:
+                rows = list(csv.reader(stream))
+        except (csv.Error, UnicodeDecodeError) as error:
+            rows, wrong = [[]], str(error)
+        if not wrong and rows[:1] != [["study", "part"]]:
+            wrong = "its first line is not study,part"
+        for line, row in enumerate(rows[1:], start=2):
+            if len(row) != 2 or row[1] not in PARTS:
+                wrong = wrong or f"line {line} does not name a study and a part"
+            elif parts.setdefault(row[0], row[1]) != row[1]:
+                wrong = wrong or f"line {line} gives study {row[0]} a second part"
         if wrong:
             raise DataError(
-                f"split.csv cannot be used: {wrong[0]!r} is no part",
+                "split.csv cannot be used",
                 path=path,
-                cause=f"it needs columns study and part, with {', '.join(PARTS)}",
+                cause=f"{wrong} (parts are {', '.join(PARTS)})",
                 remedy="restore it; or delete it to deal anew, which makes networks stale",
             )
         return Split(parts)

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mvp.files import read_json, write_json
+from mvp.errors import StaleError
+from mvp.files import digest_bytes, read_json, write_json
 from mvp.pipeline.workspace import Workspace
 
 _LIBRARIES = (
@@ -50,6 +51,7 @@ def write_provenance(
     *,
     inputs: Mapping[str, Any],
     seed: int,
+    workspace: Workspace | None = None,
     patients: Iterable[str] = (),
     extra: Mapping[str, Any] | None = None,
 ) -> None:
@@ -59,7 +61,8 @@ def write_provenance(
         folder: of the artefact.
         inputs: what it was made from, by name; compared to tell whether it is still fresh.
         seed: the seed it was made with.
-        patients: keyed hashes of the patients that it was fitted on.
+        workspace: whose key the patients are hashed with.
+        patients: ids of the patients that it was fitted on; only keyed hashes are written.
         extra: results worth keeping beside.
     """
     write_json(
@@ -68,7 +71,8 @@ def write_provenance(
             "versions": versions(),
             "seed": seed,
             "inputs": dict(inputs),
-            "patients": list(patients),
+            "patients": patient_hashes(workspace, patients) if workspace else [],
+            "patients_key": digest_bytes(workspace.secret()) if workspace else None,
             **(extra or {}),
         },
     )
@@ -81,6 +85,30 @@ def read_provenance(folder: Path) -> dict[str, Any] | None:
         return dict(read_json(path))
     except (FileNotFoundError, ValueError):
         return None
+
+
+def shared_patients(
+    workspace: Workspace, made: Mapping[str, Any], patients: Iterable[str], what: str
+) -> int:
+    """How many of some patients an artefact was fitted on.
+
+    Args:
+        workspace: whose key hashed them.
+        made: the artefact's provenance.
+        patients: ids.
+        what: the artefact, for the error.
+
+    Raises:
+        StaleError: the key is not the one they were hashed with, so nobody can tell.
+    """
+    if made.get("patients_key") != digest_bytes(workspace.secret()):
+        raise StaleError(
+            f"nobody can tell any more which patients {what} has seen",
+            path=workspace.folder / "patients.key",
+            cause="this key is not the one that its patients were hashed with",
+            remedy="restore the file, or run `mvp finetune --force` and `mvp fit-head` again",
+        )
+    return len(set(made["patients"]) & set(patient_hashes(workspace, patients)))
 
 
 def changed_inputs(folder: Path, inputs: Mapping[str, Any]) -> list[str] | None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from mvp.data.inventory import FileRecord
 from mvp.data.manifest import Manifest
-from mvp.errors import ConfigError
+from mvp.errors import ConfigError, DataError
 from mvp.features import FeatureTable, KeyStore, image_digest, row_id, table_from_stores
+from mvp.files import digest_json
 from mvp.pipeline.networks import open_store
 from mvp.pipeline.project import Project
+from mvp.pipeline.provenance import read_provenance, shared_patients
+from mvp.types import BoolArray, Labels
 
 
 def study_rows(
@@ -42,6 +47,48 @@ def cached_table(project: Project, views: Sequence[str]) -> FeatureTable:
     return table_from_stores(
         manifest.studies, manifest.patients, stores, rows, project.config.head.instances
     )
+
+
+def rows_digest(project: Project, views: Sequence[str], studies: BoolArray) -> str:
+    """Digest of what some studies are made of: id, patient, and the images of every view."""
+    manifest = project.manifest
+    records = project.records(manifest.images, decode=False)
+    chosen = np.flatnonzero(studies)
+    images = {}
+    for view in views:
+        rows = study_rows(project, manifest, view, records)
+        images[view] = [[row.hex() for row in rows[i]] for i in chosen]
+    ids = [[str(manifest.studies[i]), str(manifest.patients[i])] for i in chosen]
+    return digest_json([ids, images])
+
+
+def labels_digest(labels: Labels, studies: BoolArray) -> str:
+    """Digest of targets and values of some studies."""
+    targets = [[t.name, list(t.classes)] for t in labels.targets]
+    return digest_json([targets, np.nan_to_num(labels.values[studies], nan=-1).tolist()])
+
+
+def require_unseen(project: Project, views: Sequence[str], rows: BoolArray, role: str) -> None:
+    """Refuse patients whom a view's network was trained on.
+
+    The split says so already; this asks what the networks themselves say they saw.
+
+    Raises:
+        DataError: some were.
+    """
+    patients = project.manifest.patients[rows]
+    for view in views:
+        made = read_provenance(project.workspace.stage1(view))
+        if project.config.protocol == "frozen" or made is None:
+            continue
+        both = shared_patients(project.workspace, made, patients, f"the network of {view}")
+        if both:
+            raise DataError(
+                f"{both} patients of the {role} rows trained this view's network",
+                view=view,
+                cause="the split or the patient ids changed after the network was trained",
+                remedy="run `mvp finetune` again, or restore split.csv",
+            )
 
 
 def _require_extracted(store: KeyStore, rows: Sequence[Sequence[bytes]], view: str) -> None:

@@ -83,8 +83,8 @@ class Workspace:
         """A fresh folder for one run's log, metrics and pictures."""
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
         for attempt in range(1000):
-            suffix = f"-{attempt}" if attempt else ""
-            folder = self.folder / "runs" / f"{stamp}{suffix}-{verb}"
+            # Always there, so that names sort by time within one second too.
+            folder = self.folder / "runs" / f"{stamp}-{attempt:03d}-{verb}"
             try:
                 folder.mkdir(parents=True)
             except FileExistsError:
@@ -104,10 +104,12 @@ class Workspace:
         return self.folder / "scores"
 
     def secret(self) -> bytes:
-        """The key under which patient ids are hashed in provenance; made once, kept here."""
-        path = self.folder / "cache" / "secret.key"
+        """The key under which patient ids are hashed in provenance; made once, kept here.
+
+        Not in the cache: without it nobody can tell any more whom a network has seen.
+        """
+        path = self.folder / "patients.key"
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
             create_exclusive(path, secrets.token_bytes(32))
         return path.read_bytes()
 
@@ -129,8 +131,6 @@ class Workspace:
             raise ConfigError(
                 f"there is no fitted head {wanted!r}" + nearest(wanted, names),
                 cause=f"fitted heads: {', '.join(names) or 'none'}",
-                remedy=f"run `mvp fit-head --learner {wanted}`"
-                if name is None or not names
-                else "name one of them with --head",
+                remedy="name one of them with --head" if names else "run `mvp fit-head`",
             )
         return wanted

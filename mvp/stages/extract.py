@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import platform
 import time
 from collections.abc import Iterator, Mapping
@@ -79,10 +80,18 @@ def surroundings(device: torch.device) -> dict[str, Any]:
         "torchvision": torchvision.__version__,
         "numpy": np.__version__,
         "pillow": PIL.__version__,
+        "timm": _version("timm"),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "machine": platform.machine(),
         "threads": torch.get_num_threads() if device.type == "cpu" else 0,
     }
+
+
+def _version(library: str) -> str:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
 
 
 def extract(
@@ -238,12 +247,14 @@ class _Run:
     def _decoded(self, rows: list[bytes]) -> Iterator[Tensor | ImageError]:
         gone = ImageError("the image is no longer in the table")
         missing = {row for row in rows if row not in self.files}
+        here = [row for row in rows if row not in missing]
         present = load_ahead(
-            (self.files[row] for row in rows if row not in missing),
+            [self.files[row] for row in here],
             self.transform,
             self.limits,
             self.workers,
             4 * self.settings.batch_size,
+            digests=[image_digest(row) for row in here],
         )
         for row in rows:
             yield gone if row in missing else next(present)

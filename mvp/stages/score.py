@@ -79,22 +79,29 @@ def table_writer(path: Path, columns: Sequence[str]) -> Iterator[RowWriter]:
     Raises:
         ConfigError: another suffix.
     """
-    writers: dict[str, type[_CsvWriter | _ParquetWriter]] = {
-        ".csv": _CsvWriter,
-        ".parquet": _ParquetWriter,
-    }
-    if path.suffix.lower() not in writers:
-        raise ConfigError(
-            f"scores cannot be written as {path.suffix or 'a file without suffix'!r}",
-            path=path,
-            remedy="name a file that ends in .csv or .parquet",
-        )
+    require_table_name(path)
+    kind = _CsvWriter if path.suffix.lower() == ".csv" else _ParquetWriter
     with replacing(path) as partial:
-        writer = writers[path.suffix.lower()](partial, columns)
+        writer = kind(partial, columns)
         try:
             yield writer
         finally:
             writer.close()
+
+
+def require_table_name(path: Path) -> None:
+    """Refuse what no score table can be written to, before any work is done for it.
+
+    Raises:
+        ConfigError: another suffix, or a folder.
+    """
+    if path.suffix.lower() not in (".csv", ".parquet") or path.is_dir():
+        kind = "a folder" if path.is_dir() else path.suffix or "a file without suffix"
+        raise ConfigError(
+            f"scores cannot be written as {kind}",
+            path=path,
+            remedy="name a file that ends in .csv or .parquet",
+        )
 
 
 def safe_cell(value: Any) -> Any:

@@ -81,3 +81,71 @@ def write_extra(workspace):
         row["path"], row["study"] = f"extra{i}.png", f"X{row['study']}"
         row["patient"] = f"X{row['patient']}"
     return rows
+
+
+def rewrite(workspace, change):
+    table = workspace / "data" / "studies.csv"
+    with table.open() as stream:
+        rows = list(csv.DictReader(stream))
+    change(rows)
+    with table.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def in_part(workspace, *parts):
+    with (workspace / "split.csv").open() as stream:
+        return [r["study"] for r in csv.DictReader(stream) if r["part"] in parts]
+
+
+def test_other_images_or_patients_of_the_test_are_evaluated_anew(workspace):
+    mvp.run(workspace, progress=False)
+    tested = in_part(workspace, "test")
+
+    def one_patient(rows):
+        for row in rows:
+            if row["study"] in tested:
+                row["patient"] = "all of them"
+
+    rewrite(workspace, one_patient)
+    done = steps(mvp.run(workspace, progress=False))
+    assert not done["fit-head logistic"][0]
+    assert done["evaluate"] == (True, "changed since the last one: the rows")
+
+    with (workspace / "data" / "studies.csv").open() as stream:
+        path = next(
+            r["path"] for r in csv.DictReader(stream) if r["study"] in tested and r["view"] == "PA"
+        )
+    image = Image.open(workspace / "data" / path)
+    image.point(lambda value: 255 - value).save(workspace / "data" / path)
+    done = steps(mvp.run(workspace, progress=False))
+    assert done["extract frontal"][0]
+    assert not done["fit-head logistic"][0]
+    assert done["evaluate"][0]
+
+
+def test_views_swapped_back_for_one_study_refit_the_head(workspace):
+    mvp.run(workspace, progress=False)
+    study = in_part(workspace, "stage2")[0]
+
+    def swap(rows):
+        for row in rows:
+            if row["study"] == study:
+                row["view"] = {"PA": "LL", "LL": "PA"}[row["view"]]
+
+    rewrite(workspace, swap)
+    done = steps(mvp.run(workspace, progress=False))
+    assert done["fit-head logistic"] == (True, "changed since it was fitted: the rows")
+
+
+def test_run_forgets_no_reject(workspace):
+    mvp.run(workspace, progress=False)
+    with (workspace / "data" / "studies.csv").open() as stream:
+        path = next(r["path"] for r in csv.DictReader(stream) if r["view"] == "PA")
+    (workspace / "data" / path).unlink()
+    for _ in range(2):
+        done = mvp.run(workspace, progress=False)
+        assert done.exit_code == 4
+        assert done.rejected >= 1
+        assert "rejected.csv" in done.text

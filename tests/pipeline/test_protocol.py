@@ -175,3 +175,61 @@ def test_training_rows_alone_decide_a_head(workspace):
         mvp.score(table, workspace, out, head=head, progress=False)
         scores.append(pd.read_parquet(out).drop(columns="head"))
     pd.testing.assert_frame_equal(*scores, check_exact=True)
+
+
+def test_evaluate_refuses_test_patients_that_trained_the_networks(workspace):
+    mvp.fit_head(workspace, progress=False)
+    path = workspace / "split.csv"
+    path.write_text(path.read_text().replace(",stage1\n", ",test\n"))
+    with pytest.raises(DataError, match="of the test rows trained this view's network"):
+        mvp.evaluate(workspace, progress=False)
+
+
+def test_without_the_key_of_the_patients_nobody_claims_to_know(workspace):
+    mvp.fit_head(workspace, progress=False)
+    (workspace / "patients.key").unlink()
+    for verb in (mvp.fit_head, mvp.evaluate):
+        with pytest.raises(ConfigError, match="nobody can tell any more"):
+            verb(workspace, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "first line"),
+        ("study,part\nS00000,a\nS00001\n", "line 2"),
+        ("study,part\nS00000,test\nS00000,stage1\n", "second part"),
+    ],
+)
+def test_a_split_that_cannot_be_trusted_is_refused(workspace, text, reason):
+    (workspace / "split.csv").write_text(text)
+    with pytest.raises(DataError, match=reason):
+        mvp.fit_head(workspace, progress=False)
+
+
+def test_several_images_are_read_as_when_the_head_was_fitted(workspace):
+    mvp.fit_head(workspace, progress=False)
+    toml = (workspace / "mvp.toml").read_text()
+    for old, new in (
+        ('learner = "logistic"', 'learner = "logistic"\ninstances = "max"'),
+        ('aliases = ["PA"]', 'aliases = ["PA"]\nimages = "first"'),
+    ):
+        (workspace / "mvp.toml").write_text(toml.replace(old, new))
+        with pytest.raises(ConfigError, match="another reading of several images"):
+            mvp.evaluate(workspace, progress=False)
+        with pytest.raises(ConfigError, match="another reading of several images"):
+            mvp.score(workspace / "data" / "studies.csv", workspace, progress=False)
+
+
+def test_a_network_is_not_used_with_another_preparation_than_it_was_trained_with(workspace):
+    toml = (workspace / "mvp.toml").read_text()
+    (workspace / "mvp.toml").write_text(toml.replace("size = 32", "size = 48"))
+    with pytest.raises(ConfigError, match="the preparation of the images changed"):
+        mvp.extract(workspace, progress=False)
+
+
+def test_a_frozen_workspace_has_no_other_protocol(workspace):
+    toml = (workspace / "mvp.toml").read_text()
+    (workspace / "mvp.toml").write_text(toml.replace('"holdout"', '"frozen"'))
+    with pytest.raises(ConfigError, match="networks are frozen"):
+        mvp.fit_head(workspace, protocol="holdout", progress=False)

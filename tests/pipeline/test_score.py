@@ -118,3 +118,29 @@ def test_an_unknown_suffix_is_refused_before_any_work(command, fitted):
     code, _, err = command("score", table, "-w", fitted, "--out", fitted / "s.xlsx", "--quiet")
     assert code == 2
     assert ".csv or .parquet" in err
+
+
+def test_a_reject_table_scored_again_is_not_overwritten(command, fitted):
+    table = fitted / "x.rejected.csv"
+    table.write_text((fitted / "data" / "studies.csv").read_text())
+    code, _, err = command("score", table, "-w", fitted, "--out", fitted / "x.csv", "--quiet")
+    assert code == 2
+    assert "overwrite" in err
+    assert table.exists()
+
+
+def test_a_folder_is_no_score_table(command, fitted):
+    table = fitted / "data" / "studies.csv"
+    code, _, err = command("score", table, "-w", fitted, "--out", fitted / "data", "--quiet")
+    assert code == 2
+    assert "a folder" in err
+
+
+def test_a_view_that_the_head_needs_and_mvp_toml_lacks(command, fitted):
+    toml = (fitted / "mvp.toml").read_text()
+    (fitted / "mvp.toml").write_text(toml.replace('[views.lateral]\naliases = ["LL"]\n', ""))
+    for extra in ([], ["--cached-only"]):
+        table = fitted / "data" / "studies.csv"
+        code, _, err = command("score", table, "-w", fitted, "--quiet", *extra)
+        assert code == 2
+        assert "'lateral'" in err

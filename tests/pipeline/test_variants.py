@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import mvp
-from mvp.errors import DataError
+from mvp.errors import ConfigError, DataError
 from mvp.pipeline.project import Project
 from mvp.pipeline.tables import cached_table
 from tests.pipeline.conftest import SMALL_TOML, write_workspace
@@ -146,3 +146,41 @@ def test_a_new_label_needs_a_new_network_only_where_it_is_asked(workspace):
     assert not plan["finetune frontal"]
     assert not plan["extract lateral"]
     assert plan["fit-head logistic"]
+
+
+def test_a_source_is_found_whatever_the_order_and_the_case(workspace):
+    toml = (workspace / "mvp.toml").read_text()
+    first = '[views.side]\nsource = "Frontal"\n\n[views.frontal]'
+    (workspace / "mvp.toml").write_text(toml.replace("[views.frontal]", first))
+    checked = mvp.check(workspace, progress=False)
+    assert checked.views["side"] == checked.views["frontal"]
+    assert checked.views["side"]["images"] > 0
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        ("[views.FRONTAL]\n", "case only"),
+        ('[labels."k=1"]\n[labels.k]\nkind = "multiclass"\nclasses = ["1", "2"]\n', "k=1"),
+    ],
+)
+def test_names_that_would_fall_together_are_refused(workspace, extra, said):
+    toml = (workspace / "mvp.toml").read_text()
+    place = "[network]"
+    (workspace / "mvp.toml").write_text(toml.replace(place, extra + place))
+    with pytest.raises(ConfigError, match=said):
+        mvp.check(workspace, progress=False)
+
+
+def test_check_counts_the_classes_of_a_multiclass_label(workspace):
+    rows = rows_of(workspace)
+    for row in rows:
+        row["tip"] = "left" if row["tube_side"] == "1" else "right"
+    write_rows(workspace, rows)
+    toml = (workspace / "mvp.toml").read_text()
+    label = '[labels.tip]\nkind = "multiclass"\nclasses = ["nowhere", "left", "right"]\n'
+    (workspace / "mvp.toml").write_text(toml.replace("[network]", label + "[network]"))
+    checked = mvp.check(workspace, progress=False)
+    assert checked.exit_code == 0
+    assert checked.labels["tip"]["all"]["classes"]["nowhere"] == 0
+    assert any(p.kind == "one-class-in-part" and "nowhere" in p.text for p in checked.problems)

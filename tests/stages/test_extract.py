@@ -222,3 +222,14 @@ def test_another_head_on_the_same_body_is_the_same_key(network):
         network.head.weight.add_(1)
         assert feature_key("frontal", network, NETWORK, TRANSFORM, "float32") == base
         network.head.weight.copy_(weights)
+
+
+def test_a_file_replaced_after_its_scan_does_not_give_its_features_to_the_old_content(
+    network, images, tmp_path
+):
+    digest, file = next(iter(images.items()))
+    Image.fromarray(np.zeros((30, 30), np.uint8)).save(file)
+    store, result = run(network, images, tmp_path / "c")
+    assert "changed while" in result.rejected[digest]
+    assert result.rows == 15
+    assert row_id(digest) not in store
