@@ -225,8 +225,8 @@ def test_paths_that_lead_out_are_refused_as_rows(tmp_path, path):
 
 
 def test_a_folder_beside_the_root_with_its_name_as_prefix_is_outside(tmp_path):
-    root = tmp_path / "root"
-    m = load(tmp_path, "S1,P1,PA,../root2/a.png,1", "S2,P2,PA,../root/a.png,1", root=root)
+    root = tmp_path / "base"
+    m = load(tmp_path, "S1,P1,PA,../base2/a.png,1", "S2,P2,PA,../base/a.png,1", root=root)
     assert [bool(e) for e in m.images["error"]] == [True, False]
 
 

@@ -1,5 +1,6 @@
 """A small made workspace, trained and extracted once, copied for every test that changes it."""
 
+import csv
 import json
 import os
 import shutil
@@ -59,6 +60,28 @@ def write_workspace(folder, toml=SMALL_TOML, studies=STUDIES):
     mvp.demo(folder, data_only=True, studies=studies, progress=False)
     (folder / "mvp.toml").write_text(toml)
     return folder
+
+
+def edit(ws, old, new):
+    """Change a setting of a workspace."""
+    path = ws / "mvp.toml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def rows_of(ws):
+    """The rows of a workspace's table."""
+    with (ws / "data" / "studies.csv").open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def write_rows(ws, rows):
+    """Write the table of a workspace anew."""
+    with (ws / "data" / "studies.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 @pytest.fixture(scope="session")

@@ -7,25 +7,7 @@ from PIL import Image
 
 import mvp
 from mvp.errors import MvpError
-
-
-def edit(workspace, old, new):
-    path = workspace / "mvp.toml"
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new))
-
-
-def rows_of(workspace):
-    with (workspace / "data" / "studies.csv").open() as stream:
-        return list(csv.DictReader(stream))
-
-
-def write_rows(workspace, rows):
-    with (workspace / "data" / "studies.csv").open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+from tests.pipeline.conftest import edit, rows_of, write_rows
 
 
 @pytest.mark.parametrize("verb", ["check", "finetune", "extract", "fit-head", "evaluate", "run"])

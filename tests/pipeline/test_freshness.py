@@ -6,16 +6,11 @@ import shutil
 from PIL import Image
 
 import mvp
+from tests.pipeline.conftest import edit, rows_of, write_rows
 
 
 def steps(outcome):
     return {step.name: (step.runs, step.reason) for step in outcome.steps}
-
-
-def edit(ws, old, new):
-    path = ws / "mvp.toml"
-    assert old in path.read_text()
-    path.write_text(path.read_text().replace(old, new))
 
 
 def test_a_second_run_does_nothing_and_a_change_only_what_follows_from_it(workspace):
@@ -84,14 +79,9 @@ def write_extra(workspace):
 
 
 def rewrite(workspace, change):
-    table = workspace / "data" / "studies.csv"
-    with table.open() as stream:
-        rows = list(csv.DictReader(stream))
+    rows = rows_of(workspace)
     change(rows)
-    with table.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(workspace, rows)
 
 
 def in_part(workspace, *parts):

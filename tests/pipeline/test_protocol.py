@@ -11,6 +11,7 @@ import mvp
 from mvp.errors import ConfigError, DataError
 from mvp.pipeline.project import Project
 from mvp.pipeline.provenance import patient_hashes
+from tests.pipeline.conftest import rows_of, write_rows
 
 
 def provenance(folder):
@@ -104,19 +105,14 @@ def test_the_same_image_under_two_patients_keeps_them_together(workspace):
 
 def test_the_same_image_in_two_fixed_parts_is_refused_with_both_named(workspace):
     (workspace / "split.csv").unlink()
-    table = workspace / "data" / "studies.csv"
-    with table.open() as stream:
-        rows = list(csv.DictReader(stream))
+    rows = rows_of(workspace)
     patients = sorted({r["patient"] for r in rows})
     for row in rows:
         row["split"] = "test" if row["patient"] in patients[::3] else "train"
     a = next(r for r in rows if r["split"] == "test" and r["view"] == "PA")
     b = next(r for r in rows if r["split"] == "train" and r["view"] == "PA")
     shutil.copy(workspace / "data" / a["path"], workspace / "data" / b["path"])
-    with table.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(workspace, rows)
     toml = workspace / "mvp.toml"
     toml.write_text(toml.read_text().replace('root = "data"', 'root = "data"\nsplit = "split"'))
     with pytest.raises(DataError) as error:
@@ -159,15 +155,11 @@ def test_training_rows_alone_decide_a_head(workspace):
     project = Project(workspace, progress=False)
     tested = set(project.manifest.studies[project.split.mask(project.manifest.studies, ["test"])])
     table = workspace / "data" / "studies.csv"
-    with table.open() as stream:
-        rows = list(csv.DictReader(stream))
+    rows = rows_of(workspace)
     for row in rows:
         if row["study"] in tested:
             row["tube_side"] = "1"
-    with table.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(workspace, rows)
     mvp.fit_head(workspace, name="b", progress=False)
     scores = []
     for head in ("a", "b"):

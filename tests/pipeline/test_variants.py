@@ -9,19 +9,7 @@ import mvp
 from mvp.errors import ConfigError, DataError
 from mvp.pipeline.project import Project
 from mvp.pipeline.tables import cached_table
-from tests.pipeline.conftest import SMALL_TOML, write_workspace
-
-
-def rows_of(ws):
-    with (ws / "data" / "studies.csv").open() as stream:
-        return list(csv.DictReader(stream))
-
-
-def write_rows(ws, rows):
-    with (ws / "data" / "studies.csv").open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+from tests.pipeline.conftest import SMALL_TOML, rows_of, write_rows, write_workspace
 
 
 @pytest.mark.parametrize("learner", ["mlp", "xgboost", "logistic"])
