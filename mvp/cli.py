@@ -315,11 +315,11 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("mvp: interrupted; run the same command again to go on", err=True)
         sys.exit(INTERRUPTED_EXIT_CODE)
+    except BrokenPipeError:
+        # The reader has left, as `| head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            # The reader has left, as `| head` does.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(0)
         where = f" ({error.filename})" if error.filename else ""
         typer.echo(f"mvp: {error.strerror or error}{where}", err=True)
         sys.exit(MvpError.exit_code)

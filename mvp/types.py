@@ -1,17 +1,13 @@
-"""What flows between the rooms: ids, targets and labels, with their shapes."""
+"""What flows between the rooms: targets and labels, with their shapes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NewType
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-StudyId = NewType("StudyId", str)
-PatientId = NewType("PatientId", str)
-ViewName = NewType("ViewName", str)
 
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]

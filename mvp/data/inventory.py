@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from mvp.data.readers import READER_VERSION, Limits, check_size, read_image
+from mvp.data.readers import READER_VERSION, Limits, check_file, read_image
 from mvp.errors import DataError, ImageError
 from mvp.files import digest_bytes, digest_file
 
@@ -98,7 +98,7 @@ class Inventory:
 
         def one(file: str) -> tuple[FileRecord, tuple[_Stamp, int] | None]:
             try:
-                status = check_size(Path(file), limits)
+                status = check_file(Path(file), limits)
             except ImageError as error:
                 return FileRecord(file, "", None, plain(error)), None
             old = remembered.get(file)

@@ -46,7 +46,7 @@ def read_image(file: str | Path, limits: Limits = Limits()) -> Pixels:
         ImageError: the file is missing, empty, damaged, too large or of an unknown kind.
     """
     path = Path(file)
-    _check_file(path, limits)
+    check_file(path, limits)
     try:
         if path.suffix.lower() == ".npy":
             return _read_npy(path, limits)
@@ -63,12 +63,8 @@ def read_image(file: str | Path, limits: Limits = Limits()) -> Pixels:
         ) from None
 
 
-def check_size(path: Path, limits: Limits) -> os.stat_result:
+def check_file(path: Path, limits: Limits) -> os.stat_result:
     """The file's status; an ImageError when it is missing, empty, too large or outside."""
-    return _check_file(path, limits)
-
-
-def _check_file(path: Path, limits: Limits) -> os.stat_result:
     try:
         status = path.stat()
     except (OSError, ValueError):

@@ -96,7 +96,7 @@ def run_check(
     manifest = project.quiet_manifest()
     problems = list(manifest.problems)
     if files:
-        records = project.records(manifest.images, decode=True)
+        records = project.decoded_contents
         problems += _file_problems(manifest, records)
         problems += _shared_images(manifest, records)
     parts: dict[str, int] = {}

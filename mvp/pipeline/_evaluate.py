@@ -16,7 +16,7 @@ from mvp.pipeline.heads import (
     require_current_keys,
     require_current_reading,
 )
-from mvp.pipeline.networks import feature_network
+from mvp.pipeline.networks import open_stores
 from mvp.pipeline.project import Project
 from mvp.pipeline.provenance import (
     changed_inputs,
@@ -25,7 +25,7 @@ from mvp.pipeline.provenance import (
     write_provenance,
 )
 from mvp.pipeline.recording import recording
-from mvp.pipeline.tables import cached_table, labels_digest, require_unseen, rows_digest
+from mvp.pipeline.tables import cached_table, labels_digest, require_unseen, rows_digests
 from mvp.reports import comparison_text, draw_comparison, draw_roc, write_csv, write_page
 from mvp.stages.evaluate import Evaluation, evaluate
 from mvp.types import Labels, TextArray
@@ -89,9 +89,9 @@ def run_evaluate(
         saved = load_head(project, head)
         views = list(saved.heads.fusion.signature.views)
         require_current_reading(project, saved)
-        keys = {view: feature_network(project, view).key for view in views}
-        require_current_keys(saved, keys)
-        table = cached_table(project, views)
+        stores = open_stores(project, views)
+        require_current_keys(saved, {view: store.key for view, store in stores.items()})
+        table = cached_table(project, stores)
         protocol = saved.provenance["protocol"]
         masks = role_masks(project, protocol)
         require_unseen(project, views, masks["test"], "test")
@@ -189,8 +189,8 @@ def evaluation_inputs(project: Project, saved: SavedHead) -> dict[str, Any]:
     views = saved.heads.fusion.signature.views
     return {
         "the head": saved.heads.fusion.digest,
-        "the rows": [rows_digest(project, views, masks[part]) for part in ("test", "stage2-inner")],
-        "the labels": labels_digest(project.manifest.labels, rows),
+        "the rows": rows_digests(project, views, [masks["test"], masks["stage2-inner"]]),
+        "the labels": labels_digest(project.manifest.labels.select(rows)),
         "the settings": digest_json(project.config.evaluate.model_dump(mode="json")),
         "the seed": project.config.seed,
     }

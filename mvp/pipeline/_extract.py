@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,8 @@ def run_extract(
     project = Project(workspace, progress=progress)
     names = project.config.require_views(list(views) if views else None)
     with recording(project.workspace, "extract") as run:
-        outcome = extract_views(project, project.manifest, names, verify=verify)
+        made = (feature_network(project, name) for name in names)
+        outcome = extract_views(project, project.manifest, made, project.contents, verify=verify)
         if outcome.rejects:
             outcome.reject_table = str(run.write_rejects(outcome.rejects))
     return outcome
@@ -121,17 +122,25 @@ def run_extract(
 def extract_views(
     project: Project,
     manifest: Manifest,
-    names: Sequence[str],
+    networks: Iterable[ViewNetwork],
+    records: Mapping[str, FileRecord],
     *,
     verify: bool = False,
     root: Path | None = None,
 ) -> ExtractOutcome:
-    """Extract the images of a manifest, which may be another than the workspace's own."""
+    """Extract the images of a manifest, which may be another than the workspace's own.
+
+    Args:
+        project: the workspace.
+        manifest: whose images.
+        networks: of the views, one after the other.
+        records: for every file of the manifest's images what it is.
+        verify: compare all stored bytes with the ledger first.
+        root: where the manifest's paths start, if not at data.root.
+    """
     outcome = ExtractOutcome()
-    records = project.records(manifest.images, decode=False, root=root)
-    for name in names:
-        view_network = feature_network(project, name)
-        _one(project, manifest, view_network, records, outcome, verify, root)
+    for made in networks:
+        _one(project, manifest, made, records, outcome, verify, root)
     return outcome
 
 
@@ -139,7 +148,7 @@ def _one(
     project: Project,
     manifest: Manifest,
     made: ViewNetwork,
-    records: dict[str, FileRecord],
+    records: Mapping[str, FileRecord],
     outcome: ExtractOutcome,
     verify: bool,
     root: Path | None,
@@ -221,8 +230,9 @@ def plan_extract(project: Project, name: str) -> str | None:
     table = project.view_images(project.manifest, made.view)
     records = project.records(table, decode=False)
     rows = {row_id(r.digest) for r in records.values() if r.digest}
-    waiting = sum(row not in store and row not in store.rejected for row in rows)
-    refused = sum(row in store.rejected for row in rows)
+    rejected = store.rejected
+    waiting = sum(row not in store and row not in rejected for row in rows)
+    refused = sum(row in rejected for row in rows)
     refused += sum(not r.digest for r in records.values()) + int((table["error"] != "").sum())
     damaged = sum(
         segment.damage(entry, deep=False) is not None

@@ -20,6 +20,7 @@ from mvp.pipeline.networks import network_inputs, view_targets
 from mvp.pipeline.project import Project, label_indices
 from mvp.pipeline.provenance import changed_inputs, write_provenance
 from mvp.pipeline.recording import Reject, Run, recording
+from mvp.pipeline.tables import labels_digest
 from mvp.stages.finetune import FinetuneResult, finetune
 from mvp.types import IntArray, Labels
 
@@ -238,12 +239,7 @@ def finetune_inputs(project: Project, view: ResolvedView, rows: _TrainingRows) -
         "the training images": digest_json(
             [[rows.digests[i] for i in rows.train], [rows.digests[i] for i in rows.inner]]
         ),
-        "the labels": digest_json(
-            [
-                [[t.name, list(t.classes)] for t in rows.labels.targets],
-                np.nan_to_num(rows.labels.values, nan=-1).tolist(),
-            ]
-        ),
+        "the labels": labels_digest(rows.labels),
     }
 
 

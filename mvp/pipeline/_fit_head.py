@@ -15,14 +15,14 @@ from mvp.features import FeatureKey
 from mvp.files import digest_json
 from mvp.learners import find_learner, parse_option
 from mvp.pipeline.heads import head_name, reading, save_heads
-from mvp.pipeline.networks import feature_network
+from mvp.pipeline.networks import feature_network, open_stores
 from mvp.pipeline.project import Project
 from mvp.pipeline.provenance import (
     changed_inputs,
     write_provenance,
 )
 from mvp.pipeline.recording import recording
-from mvp.pipeline.tables import cached_table, labels_digest, require_unseen, rows_digest
+from mvp.pipeline.tables import cached_table, labels_digest, require_unseen, rows_digests
 from mvp.stages.fit_head import fit_head
 from mvp.types import BoolArray
 
@@ -150,7 +150,8 @@ def run_fit_head(
 
 def _fit(project: Project, request: HeadRequest) -> FitHeadOutcome:
     workspace, manifest = project.workspace, project.manifest
-    table = cached_table(project, request.views)
+    stores = open_stores(project, request.views)
+    table = cached_table(project, stores)
     masks = role_masks(project, request.protocol)
     learning = masks["stage2"] | masks["stage2-inner"]
     require_unseen(project, request.views, masks["test"], "test")
@@ -168,7 +169,7 @@ def _fit(project: Project, request: HeadRequest) -> FitHeadOutcome:
         progress=project.progress,
     )
     save_heads(workspace, request.name, result.heads)
-    keys = {view: feature_network(project, view).key for view in request.views}
+    keys = {view: store.key for view, store in stores.items()}
     used = table.presence.any(axis=1) & learning
     if (learning & ~used).any():
         note = f"{int((learning & ~used).sum())} training studies have no readable view: left out"
@@ -229,10 +230,8 @@ def head_inputs(
         "the reading of several images": reading(project, request.views),
         "the protocol": request.protocol,
         "the seed": project.config.head.seed,
-        "the rows": [
-            rows_digest(project, request.views, masks[r]) for r in ("stage2", "stage2-inner")
-        ],
-        "the labels": labels_digest(project.manifest.labels, rows),
+        "the rows": rows_digests(project, request.views, [masks["stage2"], masks["stage2-inner"]]),
+        "the labels": labels_digest(project.manifest.labels.select(rows)),
     }
 
 

@@ -119,15 +119,15 @@ def run_score(
         passes = cached = 0
         if cached_only:
             records = _known(project, manifest)
-            stores = _stores_of_head(project, saved)
         else:
-            require_current_keys(saved, {v: feature_network(project, v).key for v in views})
-            extracted = extract_views(project, manifest, views, root=base)
+            made = [feature_network(project, view) for view in views]
+            require_current_keys(saved, {m.view.name: m.key for m in made})
+            records = project.records(manifest.images, decode=False, root=base)
+            extracted = extract_views(project, manifest, made, records, root=base)
             rejects += extracted.rejects
             passes = extracted.forward_passes
             cached = sum(view.cached for view in extracted.views.values())
-            records = project.records(manifest.images, decode=False, root=base)
-            stores = _stores_of_head(project, saved)
+        stores = _stores_of_head(project, saved)
         rows = {v: study_rows(project, manifest, v, records) for v in views}
         if cached_only:
             cached, waiting = _count_cached(project, manifest, stores, records)

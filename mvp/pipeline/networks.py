@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mvp.config import ResolvedView
+from mvp.data.labels import target_of
 from mvp.data.transforms import Transform
 from mvp.errors import ConfigError, StaleError
 from mvp.features import FeatureKey, FeatureStore, KeyStore
@@ -29,10 +31,7 @@ class ViewNetwork:
 
 def view_targets(project: Project, view: ResolvedView) -> tuple[Target, ...]:
     """The targets that a view's network is trained on."""
-    targets = {
-        name: Target(name, tuple(label.classes)) for name, label in project.config.labels.items()
-    }
-    return tuple(targets[name] for name in view.labels)
+    return tuple(target_of(name, project.config.labels[name]) for name in view.labels)
 
 
 def outputs_of(targets: tuple[Target, ...]) -> int:
@@ -107,6 +106,7 @@ def feature_store(project: Project) -> FeatureStore:
     return FeatureStore(project.workspace.cache(project.config))
 
 
-def open_store(project: Project, name: str) -> KeyStore:
-    """The features of a view under its present key."""
-    return feature_store(project).open(feature_network(project, name).key)
+def open_stores(project: Project, views: Sequence[str]) -> dict[str, KeyStore]:
+    """For each view its features under the present key."""
+    store = feature_store(project)
+    return {view: store.open(feature_network(project, view).key) for view in views}

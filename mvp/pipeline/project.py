@@ -143,6 +143,16 @@ class Project:
         """The images that a view looks at."""
         return manifest.images_of(view.source, view.images)
 
+    @cached_property
+    def contents(self) -> dict[str, FileRecord]:
+        """A record for every file of the workspace's own table."""
+        return self.records(self.manifest.images, decode=False)
+
+    @cached_property
+    def decoded_contents(self) -> dict[str, FileRecord]:
+        """The same with every image decoded: digests of pixels, and which are damaged."""
+        return self.records(self.manifest.images, decode=True)
+
     def deal(self, *, files: bool = True) -> Split:
         """The split as it stands, with studies that are new dealt to parts; nothing is written.
 
@@ -168,7 +178,7 @@ class Project:
     def content(self) -> list[list[str]]:
         """For each study the digests of its images' pixels; unreadable ones are left out."""
         images = self.manifest.images
-        records = self.records(images, decode=True)
+        records = self.decoded_contents
         content: list[list[str]] = [[] for _ in range(len(self.manifest))]
         for study, file in zip(images["study"], images["file"], strict=True):
             record = records.get(file)

@@ -11,7 +11,6 @@ from mvp.data.manifest import Manifest
 from mvp.errors import ConfigError, DataError
 from mvp.features import FeatureTable, KeyStore, image_digest, row_id, table_from_stores
 from mvp.files import digest_json
-from mvp.pipeline.networks import open_store
 from mvp.pipeline.project import Project
 from mvp.pipeline.provenance import read_provenance, shared_patients
 from mvp.types import BoolArray, Labels
@@ -30,42 +29,42 @@ def study_rows(
     return rows
 
 
-def cached_table(project: Project, views: Sequence[str]) -> FeatureTable:
-    """The features of all studies of the workspace, under the present keys.
+def cached_table(project: Project, stores: Mapping[str, KeyStore]) -> FeatureTable:
+    """The features of all studies of the workspace.
+
+    Args:
+        project: the workspace.
+        stores: for each view, in order, the features of its key.
 
     Raises:
         ConfigError: images have neither features nor a reason why not: they were not extracted.
     """
     manifest = project.manifest
-    records = project.records(manifest.images, decode=False)
-    stores: dict[str, KeyStore] = {}
-    rows: dict[str, list[list[bytes]]] = {}
-    for view in views:
-        stores[view] = open_store(project, view)
-        rows[view] = study_rows(project, manifest, view, records)
-        _require_extracted(stores[view], rows[view], view)
+    rows = {view: study_rows(project, manifest, view, project.contents) for view in stores}
+    for view, store in stores.items():
+        _require_extracted(store, rows[view], view)
     return table_from_stores(
         manifest.studies, manifest.patients, stores, rows, project.config.head.instances
     )
 
 
-def rows_digest(project: Project, views: Sequence[str], studies: BoolArray) -> str:
-    """Digest of what some studies are made of: id, patient, and the images of every view."""
+def rows_digests(project: Project, views: Sequence[str], masks: Sequence[BoolArray]) -> list[str]:
+    """For each mask the digest of what its studies are made of: id, patient, images by view."""
     manifest = project.manifest
-    records = project.records(manifest.images, decode=False)
-    chosen = np.flatnonzero(studies)
-    images = {}
-    for view in views:
-        rows = study_rows(project, manifest, view, records)
-        images[view] = [[row.hex() for row in rows[i]] for i in chosen]
-    ids = [[str(manifest.studies[i]), str(manifest.patients[i])] for i in chosen]
-    return digest_json([ids, images])
+    rows = {view: study_rows(project, manifest, view, project.contents) for view in views}
+    digests = []
+    for mask in masks:
+        chosen = np.flatnonzero(mask)
+        ids = [[str(manifest.studies[i]), str(manifest.patients[i])] for i in chosen]
+        images = {view: [[row.hex() for row in rows[view][i]] for i in chosen] for view in views}
+        digests.append(digest_json([ids, images]))
+    return digests
 
 
-def labels_digest(labels: Labels, studies: BoolArray) -> str:
-    """Digest of targets and values of some studies."""
+def labels_digest(labels: Labels) -> str:
+    """Digest of targets and values."""
     targets = [[t.name, list(t.classes)] for t in labels.targets]
-    return digest_json([targets, np.nan_to_num(labels.values[studies], nan=-1).tolist()])
+    return digest_json([targets, np.nan_to_num(labels.values, nan=-1).tolist()])
 
 
 def require_unseen(project: Project, views: Sequence[str], rows: BoolArray, role: str) -> None:

@@ -7,9 +7,14 @@ import pytest
 
 import mvp
 from mvp.errors import ConfigError, DataError
+from mvp.pipeline.networks import open_stores
 from mvp.pipeline.project import Project
 from mvp.pipeline.tables import cached_table
 from tests.pipeline.conftest import SMALL_TOML, rows_of, write_rows, write_workspace
+
+
+def features(project, views):
+    return cached_table(project, open_stores(project, views))
 
 
 @pytest.mark.parametrize("learner", ["mlp", "xgboost", "logistic"])
@@ -69,7 +74,7 @@ def test_a_view_with_a_source_has_a_network_of_its_own(workspace):
     )
     fitted = mvp.fit_head(workspace, progress=False)
     assert fitted.views == ["frontal", "lateral", "side"]
-    table = cached_table(Project(workspace, progress=False), fitted.views)
+    table = features(Project(workspace, progress=False), fitted.views)
     present = table.presence[:, 0]
     assert (table.presence[:, 2] == present).all()
     assert not np.allclose(table.block("frontal")[present], table.block("side")[present])
@@ -83,14 +88,14 @@ def test_several_images_of_a_view_are_averaged_or_the_first_is_taken(workspace):
     project = Project(workspace, progress=False)
     study = list(project.manifest.studies).index(twin["study"])
     other = list(project.manifest.studies).index(frontal[1]["study"])
-    own = cached_table(_before(workspace, rows), ["frontal"]).block("frontal")
+    own = features(_before(workspace, rows), ["frontal"]).block("frontal")
     write_rows(workspace, [*rows, twin])
-    both = cached_table(Project(workspace, progress=False), ["frontal"]).block("frontal")
+    both = features(Project(workspace, progress=False), ["frontal"]).block("frontal")
     np.testing.assert_allclose(both[study], (own[study] + own[other]) / 2, rtol=1e-6)
     toml = (workspace / "mvp.toml").read_text()
     first = toml.replace('aliases = ["PA"]', 'aliases = ["PA"]\nimages = "first"')
     (workspace / "mvp.toml").write_text(first)
-    one = cached_table(Project(workspace, progress=False), ["frontal"]).block("frontal")
+    one = features(Project(workspace, progress=False), ["frontal"]).block("frontal")
     np.testing.assert_array_equal(one[study], own[study])
     (workspace / "mvp.toml").write_text(first.replace('"first"', '"error"'))
     with pytest.raises(DataError, match="several images of one view"):
@@ -103,12 +108,12 @@ def _before(workspace, rows):
 
 
 def test_float16_is_another_key_and_close(workspace):
-    table = cached_table(Project(workspace, progress=False), ["frontal"])
+    table = features(Project(workspace, progress=False), ["frontal"])
     toml = (workspace / "mvp.toml").read_text()
     (workspace / "mvp.toml").write_text(toml.replace("[extract]", '[extract]\ndtype = "float16"'))
     done = mvp.extract(workspace, ["frontal"], progress=False)
     assert done.forward_passes == done.views["frontal"].rows
-    half = cached_table(Project(workspace, progress=False), ["frontal"])
+    half = features(Project(workspace, progress=False), ["frontal"])
     assert half.keys != table.keys
     np.testing.assert_allclose(half.block("frontal"), table.block("frontal"), rtol=2e-3, atol=1e-3)
 
