@@ -1,21 +1,19 @@
-"""`make bench`: every ratio in one run, alternating its two sides, medians of the pairs."""
+"""`make bench`: every ratio in one run, alternating its two sides, medians of the pairs.
+
+`python -m benchmarks network` and `python -m benchmarks store` are its two halves.
+"""
 
 from __future__ import annotations
 
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-import numpy as np
 import torch
 
 from mvp.config import NetworkConfig
-from mvp.features import FeatureKey, FeatureStore, row_id
-from mvp.files import digest_bytes
 from mvp.networks import Capture, build, inference
 from mvp.reports import grid
 
@@ -75,24 +73,6 @@ def epochs(rows: int = 64, count: int = 10) -> list[str]:
         return paired(cached, lambda: train(forward), pairs=3)
 
 
-def read(rows: int, width: int, folder: Path) -> list[str]:
-    values = np.random.default_rng(0).standard_normal((rows, width)).astype(np.float32)
-    flat = folder / "memmap"
-    np.memmap(flat, np.float32, "w+", shape=values.shape)[:] = values
-    ids = [row_id(digest_bytes(i.to_bytes(8, "big"))) for i in range(rows)]
-    store = FeatureStore(folder / "store").open(
-        FeatureKey("view", "w", "resnet18", "fc:input", "avg", "t")
-    )
-    for task in store.plan(ids, width, 1024, {}):
-        rows_of_unit = task.segment.unit_slice(task.unit)
-        store.commit(task, values[rows_of_unit], {})
-    store.refresh()
-    return paired(
-        lambda: store.read(ids),
-        lambda: np.array(np.memmap(flat, np.float32, "r", shape=values.shape)),
-    )
-
-
 def help_time() -> list[str]:
     def run(*arguments: str) -> Callable[[], object]:
         return lambda: subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
@@ -101,17 +81,21 @@ def help_time() -> list[str]:
 
 
 def main() -> None:
-    torch.manual_seed(0)
-    with tempfile.TemporaryDirectory() as folder:
+    which = set(sys.argv[1:]) or {"network", "store"}
+    if "network" in which:
+        torch.manual_seed(0)
         rows = [
             ["what / against what", "ours", "other", "ratio"],
             ["mvp extract --help / import typer", *help_time()],
             ["hooked forward / plain, resnet18 at 224, batch 8", *hook("resnet18", 224, 8)],
             ["hooked forward / plain, densenet121 at 224, batch 8", *hook("densenet121", 224, 8)],
             ["ten epochs with a cache / without, resnet18", *epochs()],
-            ["store read / memmap copy, 20,000 x 512", *read(20_000, 512, Path(folder))],
         ]
-    print(grid(rows))
+        print(grid(rows))
+    if "store" in which:
+        from benchmarks import store
+
+        store.main()
 
 
 if __name__ == "__main__":

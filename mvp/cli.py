@@ -6,15 +6,24 @@ is imported before a verb is called.
 
 from __future__ import annotations
 
-import json as json_format
-import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from mvp.cli_common import (
+    HeadOption,
+    JsonOption,
+    QuietOption,
+    ViewOption,
+    WorkspaceOption,
+    listen,
+    show,
+    silence,
+)
+from mvp.cli_store import add_store_commands
 from mvp.errors import INTERRUPTED_EXIT_CODE, ConfigError, MvpError
 
 app = typer.Typer(
@@ -30,19 +39,7 @@ app = typer.Typer(
     "some images or studies were rejected, 5 the feature store is damaged, 130 interrupted.",
 )
 
-WorkspaceOption = Annotated[
-    Path, typer.Option("--workspace", "-w", help="Folder with mvp.toml (default: here).")
-]
-ViewOption = Annotated[
-    list[str] | None,
-    typer.Option("--view", help="A view; repeat it for several (default: every view)."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only warnings.")]
-HeadOption = Annotated[
-    str | None,
-    typer.Option("--head", help="Name of a fitted head (default: that of mvp.toml's learner)."),
-]
+add_store_commands(app)
 
 
 @app.command()
@@ -66,7 +63,7 @@ def init(
     """
     from mvp import pipeline
 
-    _show(
+    show(
         pipeline.init(
             table,
             workspace,
@@ -97,8 +94,8 @@ def check(
     """
     from mvp import pipeline
 
-    _listen(quiet)
-    _show(pipeline.check(workspace, files=files, progress=not quiet), json)
+    listen(quiet)
+    show(pipeline.check(workspace, files=files, progress=not quiet), json)
 
 
 @app.command()
@@ -114,8 +111,8 @@ def finetune(
     """
     from mvp import pipeline
 
-    _listen(quiet)
-    _show(pipeline.finetune(workspace, view, force=force, progress=not quiet))
+    listen(quiet)
+    show(pipeline.finetune(workspace, view, force=force, progress=not quiet))
 
 
 @app.command()
@@ -126,17 +123,23 @@ def extract(
         bool,
         typer.Option("--verify", help="Compare all stored bytes first; recompute damaged units."),
     ] = False,
+    shard: Annotated[
+        str | None, typer.Option(help="For job arrays: 3/16 takes the third of sixteen parts.")
+    ] = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Write each view's pooled features to the store; what is stored costs nothing.
 
+    Started several times, also on several machines, the processes share the work.
+
     Example: mvp extract --view lateral
     """
     from mvp import pipeline
 
-    _listen(quiet)
-    _show(pipeline.extract(workspace, view, verify=verify, progress=not quiet), json)
+    listen(quiet)
+    done = pipeline.extract(workspace, view, verify=verify, shard=shard, progress=not quiet)
+    show(done, json)
 
 
 @app.command("fit-head")
@@ -167,11 +170,11 @@ def fit_head(
     """
     from mvp import pipeline
 
-    _listen(quiet)
+    listen(quiet)
     some = [v.strip() for v in views.split(",") if v.strip()] if views is not None else None
     if some is not None and not some:
         raise ConfigError("--views names no view", remedy="name some, as --views frontal,lateral")
-    _show(
+    show(
         pipeline.fit_head(
             workspace,
             learner,
@@ -197,8 +200,8 @@ def evaluate(
     """
     from mvp import pipeline
 
-    _listen(quiet)
-    _show(pipeline.evaluate(workspace, head, progress=not quiet), json)
+    listen(quiet)
+    show(pipeline.evaluate(workspace, head, progress=not quiet), json)
 
 
 @app.command()
@@ -224,8 +227,8 @@ def score(
     """
     from mvp import pipeline
 
-    _listen(quiet)
-    _show(
+    listen(quiet)
+    show(
         pipeline.score(
             table,
             workspace,
@@ -254,8 +257,8 @@ def run(
     """
     from mvp import pipeline
 
-    _listen(quiet)
-    _show(pipeline.run(workspace, learner=learner, dry_run=dry_run, progress=not quiet))
+    listen(quiet)
+    show(pipeline.run(workspace, learner=learner, dry_run=dry_run, progress=not quiet))
 
 
 @app.command()
@@ -274,35 +277,8 @@ def demo(
     """
     from mvp import pipeline
 
-    _listen(quiet)
-    _show(
-        pipeline.demo(folder, data_only=data_only, studies=studies, seed=seed, progress=not quiet)
-    )
-
-
-_handlers: list[logging.Handler] = []
-
-
-def _listen(quiet: bool) -> None:
-    """Send the package's log to stderr."""
-    logger = logging.getLogger("mvp")
-    logger.setLevel(logging.DEBUG)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setLevel(logging.WARNING if quiet else logging.INFO)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger.addHandler(handler)
-    logger.propagate = False
-    _handlers.append(handler)
-
-
-def _show(outcome: Any, json: bool = False) -> None:
-    """Print a result and leave with its exit code."""
-    if json:
-        typer.echo(json_format.dumps(outcome.to_json(), ensure_ascii=False, allow_nan=False))
-    else:
-        typer.echo(outcome.text)
-    sys.stdout.flush()
-    raise typer.Exit(outcome.exit_code)
+    listen(quiet)
+    show(pipeline.demo(folder, data_only=data_only, studies=studies, seed=seed, progress=not quiet))
 
 
 def main() -> None:
@@ -334,5 +310,4 @@ def main() -> None:
         )
         sys.exit(MvpError.exit_code)
     finally:
-        while _handlers:
-            logging.getLogger("mvp").removeHandler(_handlers.pop())
+        silence()

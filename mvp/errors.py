@@ -90,5 +90,13 @@ class StoreDamagedError(MvpError):
     exit_code = 5
 
 
+class StorageError(MvpError):
+    """The place of the feature store cannot be read or written now; nothing is known to be wrong.
+
+    Never raised for what is merely absent: absence and failure must not be confused, or a network
+    that is down would look like an empty store.
+    """
+
+
 REJECTED_EXIT_CODE = 4
 INTERRUPTED_EXIT_CODE = 130

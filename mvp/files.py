@@ -6,6 +6,7 @@ and then moved there by one atomic rename.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 DIGEST_BYTES = 16
+PARTIAL = ".partial-"
+_UNNAMED: int = getattr(os, "O_TMPFILE", 0)
 
 
 def _umask() -> int:
@@ -78,7 +81,7 @@ def sync_object(path: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success sync it and rename it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".partial-", suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=PARTIAL, suffix=path.suffix, dir=path.parent)
     os.close(handle)
     partial = Path(name)
     try:
@@ -110,28 +113,56 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def create_exclusive(path: Path, data: bytes) -> bool:
-    """Create `path` with these bytes, synced; False when it stands already.
+def create_exclusive(path: Path, *parts: bytes | memoryview, durable: bool = True) -> bool:
+    """Create `path` with these bytes, whole; False when it stands already.
 
     The bytes are linked into place, so the file is never seen half-written, and of two writers
-    exactly one gets True.
+    exactly one gets True. On Linux they come from a file without a name: a writer that is killed
+    leaves nothing behind.
+
+    Args:
+        path: a new file in a folder that exists.
+        parts: its content, one after the other.
+        durable: sync file and folder, so that a power cut cannot take it back.
     """
-    handle, name = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
-    partial = Path(name)
+    handle, partial = _aside(path)
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.chmod(_PUBLIC)
+        for part in parts:
+            view = memoryview(part).cast("B")
+            while view:
+                view = view[os.write(handle, view) :]
+        if durable:
+            os.fsync(handle)
         try:
-            _link(partial, path)
+            if partial is None:
+                # With a folder's handle Python calls linkat, which follows this link to the file.
+                os.link(f"/proc/self/fd/{handle}", path, src_dir_fd=handle)
+            else:
+                _link(partial, path)
         except FileExistsError:
             return False
-        sync_folder(path.parent)
-        return True
     finally:
-        partial.unlink(missing_ok=True)
+        os.close(handle)
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+    if durable:
+        sync_folder(path.parent)
+    return True
+
+
+def _aside(path: Path) -> tuple[int, Path | None]:
+    """An open new file beside `path`, and its name if it had to have one."""
+    if _UNNAMED and Path("/proc/self/fd").exists():
+        try:
+            return os.open(path.parent, _UNNAMED | os.O_WRONLY, 0o666), None
+        except OSError as error:
+            # Not every file system has files without names.
+            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS):
+                raise
+    handle, name = tempfile.mkstemp(prefix=PARTIAL, dir=path.parent)
+    partial = Path(name)
+    partial.chmod(_PUBLIC)
+    return handle, partial
 
 
 def _link(source: Path, target: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from mvp import cli
+from mvp import cli, cli_store
 from mvp.config import Config
 from mvp.learners import check_learner
 
@@ -42,6 +42,12 @@ def test_the_readme_names_every_verb_and_the_two_commands():
         assert f"mvp {verb}" in text
     assert "make demo" in text
     assert "make test" in text
+
+
+def test_every_command_on_the_store_is_documented_with_the_store():
+    text = (ROOT / "docs" / "feature-store.md").read_text()
+    for command in cli_store.cache.registered_commands:
+        assert f"mvp cache {command.name or command.callback.__name__}" in text
 
 
 def test_links_between_documents_lead_somewhere():

@@ -34,6 +34,7 @@ def test_exit_codes_are_those_of_the_documentation():
         "StaleError": 2,
         "DataError": 3,
         "ImageError": 3,
+        "StorageError": 1,
         "StoreDamagedError": 5,
     }
     assert (errors.REJECTED_EXIT_CODE, errors.INTERRUPTED_EXIT_CODE) == (4, 130)

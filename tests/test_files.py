@@ -27,6 +27,14 @@ def names(folder):
     return sorted(p.name for p in folder.iterdir())
 
 
+def without_links(monkeypatch):
+    def no_links(*_):
+        raise OSError(errno.EPERM, "no hard links")
+
+    monkeypatch.setattr(files, "_UNNAMED", 0)
+    monkeypatch.setattr(files.os, "link", no_links)
+
+
 def test_digests_are_of_the_content(tmp_path):
     data = np.random.default_rng(0).bytes(3_000_001)
     (tmp_path / "a").write_bytes(data)
@@ -93,11 +101,7 @@ def test_json_comes_back(tmp_path):
 @pytest.mark.parametrize("links", [True, False])
 def test_of_many_that_create_a_file_exactly_one_does(tmp_path, links, monkeypatch):
     if not links:  # as on file systems that know no hard links
-
-        def no_links(*_):
-            raise OSError(errno.EPERM, "no hard links")
-
-        monkeypatch.setattr(files.os, "link", no_links)
+        without_links(monkeypatch)
     for round_ in range(5):
         path = tmp_path / f"{round_}.json"
         with ThreadPoolExecutor(16) as pool:
@@ -108,9 +112,7 @@ def test_of_many_that_create_a_file_exactly_one_does(tmp_path, links, monkeypatc
 
 
 def test_a_full_disk_leaves_no_half_file_that_passes_for_a_whole_one(tmp_path, monkeypatch):
-    def no_links(*_):
-        raise OSError(errno.EPERM, "no hard links")
-
+    without_links(monkeypatch)
     sync, calls = os.fsync, []
 
     def full(handle):
@@ -119,11 +121,41 @@ def test_a_full_disk_leaves_no_half_file_that_passes_for_a_whole_one(tmp_path, m
             raise OSError(errno.ENOSPC, "full")
         sync(handle)
 
-    monkeypatch.setattr(files.os, "link", no_links)
     monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(OSError, match="full"):
         create_exclusive(tmp_path / "a.json", b"{}")
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_file_is_created_from_its_parts_and_nothing_else_is_left(tmp_path, named, monkeypatch):
+    if named:  # as on file systems without files that have no name
+
+        def unknown(path, flags, *more):
+            if flags & os.O_TMPFILE == os.O_TMPFILE:
+                raise OSError(errno.EOPNOTSUPP, "unknown")
+            return real(path, flags, *more)
+
+        real = os.open
+        monkeypatch.setattr(files.os, "open", unknown)
+    numbers = np.arange(5, dtype="<f4")
+    assert create_exclusive(tmp_path / "a", b"x", numbers.data, memoryview(b""), b"y")
+    assert (tmp_path / "a").read_bytes() == b"x" + numbers.tobytes() + b"y"
+    assert not create_exclusive(tmp_path / "a", b"z")
+    assert create_exclusive(tmp_path / "b")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(files.os, "fsync", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        create_exclusive(tmp_path / "c", b"half")
+    assert names(tmp_path) == ["a", "b"]
+
+
+def test_what_need_not_last_is_not_synced(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(files.os, "fsync", synced.append)
+    assert create_exclusive(tmp_path / "a", b"x", durable=False)
+    assert synced == []
+    assert create_exclusive(tmp_path / "b", b"x")
+    assert len(synced) == 2  # the file and its name
 
 
 def test_what_is_published_follows_the_umask(tmp_path):

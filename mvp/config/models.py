@@ -69,14 +69,14 @@ class Config(Section):
                 raise ValueError(f"label name {name!r} is taken by a column of the score table")
         owner: dict[str, str] = {}
         for name, view in self.views.items():
-            if view.source is not None:
+            if not view.own_images:
                 continue
             for alias in {name, *view.aliases}:
                 if owner.setdefault(alias.casefold(), name) != name:
                     raise ValueError(
                         f"alias {alias!r} belongs to two views: {owner[alias.casefold()]}, {name}"
                     )
-        sources = {n.casefold() for n, view in self.views.items() if view.source is None}
+        sources = {n.casefold() for n, view in self.views.items() if view.own_images}
         for name, view in self.views.items():
             if view.source is not None and view.source.casefold() not in sources:
                 raise ValueError(
@@ -90,9 +90,11 @@ class Config(Section):
         return self
 
     def source_of(self, name: str) -> str:
-        """The view whose images a view looks at, as [views] writes it."""
+        """The view whose images a view looks at, as [views] writes it; imported ones have none."""
+        if self.views[name].imported:
+            return name
         wanted = (self.views[name].source or name).casefold()
-        return next(n for n, v in self.views.items() if v.source is None and n.casefold() == wanted)
+        return next(n for n, v in self.views.items() if v.own_images and n.casefold() == wanted)
 
     def view(self, name: str) -> ResolvedView:
         """A view's own settings laid over the common ones."""
@@ -100,6 +102,7 @@ class Config(Section):
         return ResolvedView(
             name=name,
             source=self.source_of(name),
+            imported=own.imported,
             images=own.images,
             labels=tuple(own.labels if own.labels is not None else self.labels),
             network=_overlay(self.network, own.network, f"views.{name}.network"),
@@ -125,6 +128,7 @@ class ResolvedView(Section):
 
     name: str
     source: str
+    imported: bool = False
     images: Literal["all", "first", "error"]
     labels: tuple[str, ...]
     network: NetworkConfig

@@ -13,6 +13,9 @@ RESERVED_VIEWS = frozenset({"mean", "fusion"})
 RESERVED_COLUMNS = frozenset({"study", "head"})
 
 Protocol = Literal["holdout", "frozen", "same-rows"]
+Pooling = Literal["avg", "max", "avgmax", "rows", "map", "none"]
+# Of these an image's features are no vector, so they cannot be joined to another layer's.
+KEEPS_PLACES: tuple[Pooling, ...] = ("rows", "map")
 Strings = Annotated[list[str], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)]
 
 
@@ -35,6 +38,7 @@ class DataConfig(Section):
     allow_outside_root: bool = False
     max_pixels: int = Field(default=100_000_000, gt=0)
     max_bytes: int = Field(default=1_000_000_000, gt=0)
+    max_volume_pixels: int = Field(default=1_000_000_000, gt=0)
 
 
 class LabelConfig(Section):
@@ -79,14 +83,40 @@ class LabelConfig(Section):
         return self
 
 
+def _one_or_several(value: Any) -> Any:
+    """A list of one layer becomes its bare name, so that both mean one feature key."""
+    # Told here in one line: a union's own complaints would come once for each of its types.
+    names = [value] if isinstance(value, str) else value
+    if (
+        not isinstance(names, list | tuple)
+        or not names
+        or not all(isinstance(n, str) for n in names)
+    ):
+        raise ValueError("should be the name of a layer, or a list of one or more names")
+    if len(set(names)) < len(names):
+        raise ValueError(f"names {next(n for n in names if names.count(n) > 1)!r} twice")
+    return names[0] if len(names) == 1 else list(names)
+
+
 class NetworkConfig(Section):
     """A CNN and where its features are taken from."""
 
     name: str = "resnet18"
     weights: str = "none"
     weights_order: Literal["by-name", "by-position"] = "by-name"
-    layer: str = "auto"
-    pooling: Literal["avg", "max"] = "avg"
+    layer: Annotated[str | list[str], BeforeValidator(_one_or_several)] = "auto"
+    pooling: Pooling = "avg"
+
+    @property
+    def layers(self) -> list[str]:
+        """The layers in the order that they were named, also where it is one."""
+        return [self.layer] if isinstance(self.layer, str) else list(self.layer)
+
+    @model_validator(mode="after")
+    def _layers_can_be_joined(self) -> NetworkConfig:
+        if self.pooling in KEEPS_PLACES and len(self.layers) > 1:
+            raise ValueError(f"pooling = {self.pooling!r} takes one layer, not several")
+        return self
 
 
 class TransformConfig(Section):
@@ -138,8 +168,12 @@ class TrainingConfig(Section):
 
 
 class ViewConfig(Section):
-    """One view: an input stream, the names it goes by, and what differs from the common tables."""
+    """One view: an input stream, the names it goes by, and what differs from the common tables.
 
+    An `imported` view has no images: its features come from a table, with `mvp import-features`.
+    """
+
+    imported: bool = False
     aliases: Strings = []
     source: str | None = None
     images: Literal["all", "first", "error"] = "all"
@@ -148,6 +182,19 @@ class ViewConfig(Section):
     transform: dict[str, Any] = {}
     training: dict[str, Any] = {}
     augment: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _imported_views_have_no_images(self) -> ViewConfig:
+        # Settings that would be passed over in silence.
+        idle = self.model_fields_set - {"imported"} if self.imported else set()
+        if idle:
+            raise ValueError(f"`{sorted(idle)[0]}` has no meaning for a view with imported = true")
+        return self
+
+    @property
+    def own_images(self) -> bool:
+        """Whether images of the table belong to it; otherwise to another view, or none do."""
+        return self.source is None and not self.imported
 
 
 class SplitConfig(Section):
@@ -170,8 +217,12 @@ class ExtractConfig(Section):
 
     batch_size: int = Field(default=32, ge=1)
     unit_rows: int = Field(default=1024, ge=1)
+    instances: Literal["keep", "max", "mean"] = "keep"
     dtype: Literal["float32", "float16"] = "float32"
+    compression: Literal["none", "zstd"] = "none"
     cache: str = "cache"
+    cache_options: dict[str, Any] = {}
+    lease: float = Field(default=60.0, ge=1)
     tolerance: float = Field(default=1e-4, gt=0)
 
 

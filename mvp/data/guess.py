@@ -126,10 +126,7 @@ def _named(columns: Sequence[str], role: str) -> str:
 
 def _path_column(table: Table, columns: Sequence[str]) -> str:
     shares = {
-        c: sum(
-            str(v).lower().endswith((*SUFFIXES, ".dcm", ".dicom", ".gz")) for v in table.frame[c]
-        )
-        for c in columns
+        c: sum(str(v).lower().endswith((*SUFFIXES, ".gz")) for v in table.frame[c]) for c in columns
     }
     # Of two equally good columns an address is the worse one.
     best = max(columns, key=lambda c: (shares[c], "://" not in str(table.frame[c].iloc[0])))

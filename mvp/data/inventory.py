@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from os import stat_result
@@ -13,9 +13,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from mvp.data.readers import READER_VERSION, Limits, check_file, read_image
+from mvp.data.ahead import work_ahead
+from mvp.data.readers import READER_VERSION, Limits, Pixels, check_file, read_instances
 from mvp.errors import DataError, ImageError
-from mvp.files import digest_bytes, digest_file
+from mvp.files import DIGEST_BYTES, digest_file
 
 # A file changed within this time of its scan may change again without a new time stamp.
 _RACE_NS = 2_000_000_000
@@ -23,8 +24,10 @@ _RACE_NS = 2_000_000_000
 _TABLE = f"files_reader_{READER_VERSION}"
 _SCHEMA = f"""create table if not exists {_TABLE} (
     path text primary key, size integer, mtime_ns integer, ctime_ns integer, scanned_ns integer,
-    digest text not null, pixels text, error text
+    digest text not null, pixels text, error text, shape text, bits integer, instances integer
 )"""
+# What a kill may cost: so many decoded files, or so many seconds.
+_BATCH_FILES, _BATCH_SECONDS = 1000, 10.0
 
 
 @dataclass(frozen=True)
@@ -34,14 +37,25 @@ class FileRecord:
     Attributes:
         file: where it lies.
         digest: digest of its bytes; "" when it cannot be read at all.
-        pixels: digest of its decoded pixels; None when it was never decoded here.
+        pixels: digest of its decoded pixels, for every readable file; None for the others. A
+            stack of one has the digest of its one image.
         error: why it cannot be used, or "".
+        shape: of one instance, (H, W) or (H, W, 3); () where it could not be decoded.
+        bits: of one sample as decoded, 8, 16 or 32; 0 where it could not be decoded.
+        instances: images in it, 1 unless it is a volume; 0 where it could not be decoded.
+        size: bytes.
+        mtime_ns: when it was changed, nanoseconds since 1970.
     """
 
     file: str
     digest: str
     pixels: str | None
     error: str
+    shape: tuple[int, ...] = ()
+    bits: int = 0
+    instances: int = 0
+    size: int = 0
+    mtime_ns: int = 0
 
 
 # Size, time of change and time of change of status: the last one moves when a copy that keeps
@@ -55,11 +69,10 @@ class _Remembered:
     scanned_ns: int
     record: FileRecord
 
-    def holds(self, stamp: _Stamp, decode: bool) -> bool:
-        unchanged = self.stamp == stamp and self.scanned_ns - stamp[1] > _RACE_NS
+    def holds(self, stamp: _Stamp) -> bool:
         # A file that did not decode may do so now, with other limits or libraries.
-        enough = not decode or (self.record.pixels and not self.record.error)
-        return unchanged and bool(enough)
+        settled = self.stamp == stamp and self.scanned_ns - stamp[1] > _RACE_NS
+        return settled and not self.record.error
 
 
 def _stamp(status: stat_result) -> _Stamp:
@@ -67,54 +80,56 @@ def _stamp(status: stat_result) -> _Stamp:
 
 
 class Inventory:
-    """Remembers, per file, size, modification time and digests, in one SQLite file."""
+    """Remembers, per file, size, modification time, digests and what is in it, in one SQLite file.
+
+    Several processes may scan at a time.
+    """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
 
     def scan(
-        self,
-        files: Iterable[str],
-        limits: Limits,
-        *,
-        decode: bool = False,
-        workers: int = 2,
-        progress: bool = False,
+        self, files: Iterable[str], limits: Limits, *, workers: int = 2, progress: bool = False
     ) -> dict[str, FileRecord]:
-        """A record for every file; unchanged ones are not read again.
+        """A record for every file; unchanged ones are not read again, all others are decoded.
+
+        What was found is stored while the scan goes on, and when it is broken off.
 
         Args:
             files: paths, in any number and order.
             limits: what one file may cost.
-            decode: also decode the pixels, which finds damaged files.
             workers: threads.
             progress: show a bar.
+
+        Raises:
+            DataError: the inventory cannot be used.
+            MissingExtraError: the library that reads one of the files is not installed.
         """
         wanted = list(dict.fromkeys(files))
         remembered = self._remembered(wanted)
         records: dict[str, FileRecord] = {}
-        changed: list[tuple[str, _Stamp, int, FileRecord]] = []
+        fresh: list[_Remembered] = []
 
-        def one(file: str) -> tuple[FileRecord, tuple[_Stamp, int] | None]:
-            try:
-                status = check_file(Path(file), limits)
-            except ImageError as error:
-                return FileRecord(file, "", None, plain(error)), None
-            old = remembered.get(file)
-            if old is not None and old.holds(_stamp(status), decode):
-                return old.record, None
-            scanned = time.time_ns()
-            return _examine(file, limits, decode), (_stamp(status), scanned)
+        def one(file: str) -> list[_Remembered]:
+            return [_look(file, limits, remembered.get(file))]
 
-        with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
-            results = pool.map(one, wanted, chunksize=16)
-            bar = tqdm(results, total=len(wanted), desc="files", unit="", disable=not progress)
-            for file, (record, stamp) in zip(wanted, bar, strict=True):
-                records[file] = record
-                if stamp is not None and record.digest:
-                    changed.append((file, *stamp, record))
-        self._remember(changed)
+        found = work_ahead(one, wanted, lambda _: 1, workers, 16 * max(1, workers))
+        bar = tqdm(found, total=len(wanted), desc="files", unit="", disable=not progress)
+        stored = time.monotonic()
+        try:
+            for file, seen in zip(wanted, bar, strict=True):
+                records[file] = seen.record
+                if seen.record.digest and seen is not remembered.get(file):
+                    fresh.append(seen)
+                late = time.monotonic() - stored > _BATCH_SECONDS
+                if len(fresh) >= _BATCH_FILES or (fresh and late):
+                    self._remember(fresh)
+                    fresh, stored = [], time.monotonic()
+        finally:
+            # Also when a missing library or an interrupt ends it: what is decoded is decoded.
+            found.close()
+            self._remember(fresh)
         return records
 
     def known(self, files: Sequence[str]) -> dict[str, FileRecord]:
@@ -151,38 +166,79 @@ class Inventory:
                 some = files[start : start + 500]
                 marks = ",".join("?" * len(some))
                 rows = connection.execute(
-                    "select path, size, mtime_ns, ctime_ns, scanned_ns, digest, pixels, error "
-                    f"from {_TABLE} where path in ({marks})",
+                    "select path, size, mtime_ns, ctime_ns, scanned_ns, digest, pixels, error, "
+                    f"shape, bits, instances from {_TABLE} where path in ({marks})",
                     list(some),
                 )
-                for path, size, mtime, ctime, scanned, digest, pixels, error in rows:
-                    record = FileRecord(path, digest, pixels, error or "")
+                for path, size, mtime, ctime, scanned, digest, pixels, error, wide, bits, n in rows:
+                    shape = tuple(int(side) for side in wide.split())
+                    record = FileRecord(path, digest, pixels, error, shape, bits, n, size, mtime)
                     found[path] = _Remembered((size, mtime, ctime), scanned, record)
         return found
 
-    def _remember(self, rows: list[tuple[str, _Stamp, int, FileRecord]]) -> None:
+    def _remember(self, rows: Sequence[_Remembered]) -> None:
         if not rows:
             return
         with self._connected() as connection:
+            # The lock at once: a transaction that turns from reading to writing does not wait.
+            connection.execute("begin immediate")
             connection.executemany(
-                f"insert or replace into {_TABLE} values (?, ?, ?, ?, ?, ?, ?, ?)",
-                [(f, *s, t, r.digest, r.pixels, r.error) for f, s, t, r in rows],
+                f"insert or replace into {_TABLE} values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [(s.record.file, *s.stamp, s.scanned_ns, *_content(s.record)) for s in rows],
             )
 
 
-def _examine(file: str, limits: Limits, decode: bool) -> FileRecord:
+def _content(record: FileRecord) -> tuple[str, str | None, str, str, int, int]:
+    shape = " ".join(str(n) for n in record.shape)
+    return record.digest, record.pixels, record.error, shape, record.bits, record.instances
+
+
+def _look(file: str, limits: Limits, old: _Remembered | None) -> _Remembered:
+    """What a file is: `old` itself where it still holds."""
+    scanned = time.time_ns()
+    try:
+        stamp = _stamp(check_file(Path(file), limits))
+    except ImageError as error:
+        return _Remembered((0, 0, 0), scanned, FileRecord(file, "", None, plain(error)))
+    if old is not None and old.holds(stamp):
+        return old
+    record = _examine(file, limits, stamp)
+    # Bytes and pixels must be of one content: a file replaced in between would give the pixels
+    # of one to the digest of the other.
+    if not _stands(file, stamp):
+        reason = "the file changed while it was being read; run it again"
+        record = FileRecord(file, "", None, reason, size=stamp[0], mtime_ns=stamp[1])
+    return _Remembered(stamp, scanned, record)
+
+
+def _stands(file: str, stamp: _Stamp) -> bool:
+    try:
+        return _stamp(Path(file).stat()) == stamp
+    except OSError:
+        return False
+
+
+def _examine(file: str, limits: Limits, stamp: _Stamp) -> FileRecord:
+    size, mtime, _ = stamp
     try:
         digest = digest_file(Path(file))
     except OSError as error:
-        return FileRecord(file, "", None, f"the file cannot be read: {error.strerror}")
-    if not decode:
-        return FileRecord(file, digest, None, "")
+        reason = f"the file cannot be read: {error.strerror}"
+        return FileRecord(file, "", None, reason, size=size, mtime_ns=mtime)
     try:
-        pixels = read_image(file, limits)
+        stack = read_instances(file, limits)
     except ImageError as error:
-        return FileRecord(file, digest, "damaged", plain(error))
-    header = f"{pixels.shape}{pixels.dtype}".encode()
-    return FileRecord(file, digest, digest_bytes(header + pixels.tobytes()), "")
+        return FileRecord(file, digest, None, plain(error), size=size, mtime_ns=mtime)
+    bits, shape = stack.dtype.itemsize * 8, stack.shape[1:]
+    return FileRecord(file, digest, _pixel_digest(stack), "", shape, bits, len(stack), size, mtime)
+
+
+def _pixel_digest(stack: Pixels) -> str:
+    # One image is itself, whether or not its file could hold several.
+    pixels = stack[0] if len(stack) == 1 else stack
+    state = hashlib.blake2b(f"{pixels.shape}{pixels.dtype}".encode(), digest_size=DIGEST_BYTES)
+    state.update(pixels.data.cast("B"))  # no copy of a volume
+    return state.hexdigest()
 
 
 def plain(error: ImageError) -> str:

@@ -79,18 +79,29 @@ def read_table(path: Path) -> Table:
 def _read_parquet(path: Path) -> Table:
     import pandas as pd
 
+    frame = parquet_frame(path)
+    text = {name: text_cells(frame[name]) for name in frame.columns}
+    return _table(pd.DataFrame(text, dtype=str), path, "parquet", "", ())
+
+
+def parquet_frame(path: Path) -> pd.DataFrame:
+    """A Parquet file's columns in their own types, each under a name of its own.
+
+    Raises:
+        DataError: a column stands twice.
+    """
+    import pandas as pd
+
     frame = pd.read_parquet(path)
     if any(name is not None for name in frame.index.names):
         frame = frame.reset_index()  # an id that pandas kept as the index is a column again
-    names = _header([str(name) for name in frame.columns], path)
-    columns = (frame.iloc[:, i] for i in range(len(names)))
-    text = {
-        name: [
-            "" if missing else _cell(v) for v, missing in zip(column, column.isna(), strict=True)
-        ]
-        for name, column in zip(names, columns, strict=True)
-    }
-    return _table(pd.DataFrame(text, dtype=str), path, "parquet", "", ())
+    frame.columns = pd.Index(_header([str(name) for name in frame.columns], path))
+    return frame
+
+
+def text_cells(column: pd.Series) -> list[str]:
+    """The cells of a column as text, blank where it is missing."""
+    return ["" if missing else _cell(v) for v, missing in zip(column, column.isna(), strict=True)]
 
 
 def _cell(value: object) -> str:

@@ -37,6 +37,6 @@ def alias_table(config: Config) -> Mapping[str, str]:
     return {
         alias.casefold(): name
         for name, view in config.views.items()
-        if view.source is None
+        if view.own_images
         for alias in (name, *view.aliases)
     }

@@ -2,9 +2,11 @@
 
 from mvp.features.blocks import table_from_stores
 from mvp.features.key import FeatureKey
-from mvp.features.rows import image_digest, row_id
-from mvp.features.store import FeatureStore, KeyStore, UnitTask
+from mvp.features.keystore import KeyStore
+from mvp.features.rows import StudyRows, image_digest, instance_of, row_id
+from mvp.features.store import FeatureStore
 from mvp.features.table import ArrayBlock, Block, FeatureTable, Signature, table_from_arrays
+from mvp.features.writing import UnitTask, Writer
 
 __all__ = [
     "ArrayBlock",
@@ -14,8 +16,11 @@ __all__ = [
     "FeatureTable",
     "KeyStore",
     "Signature",
+    "StudyRows",
     "UnitTask",
+    "Writer",
     "image_digest",
+    "instance_of",
     "row_id",
     "table_from_arrays",
     "table_from_stores",

@@ -7,9 +7,12 @@ from typing import Literal
 
 import numpy as np
 
-from mvp.features.store import KeyStore
+from mvp.errors import StoreDamagedError
+from mvp.features.keystore import KeyStore
+from mvp.features.reading import SegmentGoneError
+from mvp.features.rows import StudyRows
 from mvp.features.table import FeatureTable
-from mvp.types import FloatArray, IntArray, TextArray
+from mvp.types import BoolArray, FloatArray, IntArray, TextArray
 
 Aggregate = Literal["mean", "max"]
 
@@ -17,36 +20,76 @@ Aggregate = Literal["mean", "max"]
 class StoreBlock:
     """Reads the rows of one view on demand, so that a table need not fit into memory.
 
+    Rows that are not stored are left out. What is kept in memory is an id and a place a row, 36
+    bytes.
+
     Args:
         store: the features of one key.
         rows: for each study the row ids of its instances; none for a missing view.
         aggregate: how several instances become one row.
+
+    Raises:
+        StoreDamagedError: rows are not found, and part of the store cannot be read.
     """
 
-    def __init__(
-        self, store: KeyStore, rows: Sequence[Sequence[bytes]], aggregate: Aggregate
-    ) -> None:
-        self._store, self._rows, self._aggregate = store, rows, aggregate
+    def __init__(self, store: KeyStore, rows: StudyRows, aggregate: Aggregate) -> None:
+        self._store, self._aggregate = store, aggregate
+        places = store.places(rows.ids)
+        stored = places[:, 0] >= 0
+        study = np.repeat(np.arange(len(rows.counts)), rows.counts)
+        self._ids, self._places = rows.ids[stored], places[stored]
+        self._counts = np.bincount(study[stored], minlength=len(rows.counts)).astype(np.int64)
+        self._starts = np.cumsum(self._counts) - self._counts
 
     @property
     def width(self) -> int:
-        """Number of features."""
+        """Number of features; those of a map are counted one by one."""
         return self._store.width or 0
+
+    @property
+    def finite(self) -> bool:
+        """Whether what is read was checked when its unit was; sums of several rows were not."""
+        return bool((self._counts <= 1).all())
+
+    @property
+    def present(self) -> BoolArray:
+        """(study,) which studies have a stored row."""
+        return self._counts > 0
 
     def read(self, rows: IntArray) -> FloatArray:
         """(len(rows), width) float32, NaN where the study has no instance."""
-        counts = np.array([len(self._rows[i]) for i in rows], dtype=np.int64)
-        out = np.full((len(rows), self.width), np.nan, np.float32)
-        wanted = [row for i in rows for row in self._rows[i]]
-        if not wanted:
-            return out
-        values = self._store.read(wanted)
+        try:
+            return self._read(rows)
+        except SegmentGoneError:
+            # Merged into another segment since: the rows stand there, with the same numbers.
+            self._store.refresh(gone=True)
+            self._places = self._store.places(self._ids)
+            if (self._places < 0).any():
+                raise StoreDamagedError(
+                    "features were deleted while they were read",
+                    view=self._store.key.view,
+                    path=self._store.url,
+                    remedy="run `mvp extract`, then this command again",
+                ) from None
+            return self._read(rows)
+
+    def _read(self, rows: IntArray) -> FloatArray:
+        counts, starts = self._counts[rows], self._starts[rows]
+        out = np.empty((len(rows), self.width), np.float32)
+        if (counts == 1).all():
+            return self._store.read_places(self._places[starts], out)
         present = counts > 0
-        starts = np.concatenate([[0], np.cumsum(counts[present])[:-1]])
+        out[~present] = np.nan
+        if not present.any():
+            return out
+        counts, starts = counts[present], starts[present]
+        first = np.cumsum(counts) - counts
+        every = np.arange(counts.sum()) + np.repeat(starts - first, counts)
+        values = self._store.read_places(self._places[every])
         if self._aggregate == "max":
-            out[present] = np.maximum.reduceat(values, starts, axis=0)
+            out[present] = np.maximum.reduceat(values, first, axis=0)
         else:
-            out[present] = np.add.reduceat(values, starts, axis=0) / counts[present, None]
+            out[present] = np.add.reduceat(values, first, axis=0) / counts[:, None]
         return out
 
 
@@ -54,7 +97,7 @@ def table_from_stores(
     studies: TextArray,
     groups: TextArray,
     stores: Mapping[str, KeyStore],
-    rows: Mapping[str, Sequence[Sequence[bytes]]],
+    rows: Mapping[str, StudyRows | Sequence[Sequence[bytes]]],
     aggregate: Aggregate = "mean",
 ) -> FeatureTable:
     """Join the views' stores on the study.
@@ -66,17 +109,20 @@ def table_from_stores(
         rows: for each view, for each study, the row ids it is to read; those that are not
             stored are left out, and a study left without any lacks the view.
         aggregate: how several instances of a study become one row.
+
+    Raises:
+        StoreDamagedError: rows are not found, and part of the store cannot be read.
     """
-    readable = {
-        view: [[row for row in ids if row in stores[view]] for ids in rows[view]] for view in stores
-    }
-    presence = np.array(
-        [[bool(ids) for ids in readable[view]] for view in stores], dtype=bool
-    ).T.reshape(len(studies), len(stores))
+    blocks = {}
+    for view, store in stores.items():
+        wanted = rows[view]
+        ragged = wanted if isinstance(wanted, StudyRows) else StudyRows.of(wanted)
+        blocks[view] = StoreBlock(store, ragged, aggregate)
+    presence = np.array([blocks[view].present for view in stores], dtype=bool)
     return FeatureTable(
         studies,
         groups,
-        {view: StoreBlock(stores[view], readable[view], aggregate) for view in stores},
-        presence,
+        blocks,
+        presence.T.reshape(len(studies), len(stores)),
         {view: store.key.digest for view, store in stores.items()},
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from mvp.files import digest_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _MEANING = {
     "view": "the view",
@@ -15,12 +15,15 @@ _MEANING = {
     "architecture": "the network",
     "layer": "the layer that is captured",
     "pooling": "the pooling of the layer",
+    "instances": "what a row is of several slices",
     "transform": "the preparation of the images",
     "precision": "the precision of the computation",
     "dtype": "the type that is stored",
     "engine": "the engine that runs the network",
     "version": "the format of the store",
 }
+
+_COLUMNS = "the imported columns, or what they were made by"
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,10 @@ class FeatureKey:
         view: the view's name.
         weights: digest of the weights that the features depend on.
         architecture: the network's name.
-        layer: the captured layer, as `Capture` resolves it.
-        pooling: how a map became a vector.
+        layer: the captured layers, as `Capture` resolves them.
+        pooling: how a map became a row.
         transform: digest of the deterministic preparation.
+        instances: `keep` (a row per slice), or how the slices of a file became one row.
         precision: type that the network computes in.
         dtype: type that is stored.
         engine: what ran the network.
@@ -46,6 +50,7 @@ class FeatureKey:
     layer: str
     pooling: str
     transform: str
+    instances: str = "keep"
     precision: str = "float32"
     dtype: str = "float32"
     engine: str = "torch"
@@ -55,6 +60,11 @@ class FeatureKey:
     def digest(self) -> str:
         """Digest of all fields; the key's folder name."""
         return digest_json(asdict(self))
+
+    @property
+    def imported(self) -> bool:
+        """Whether the features came from a table, and no network can make them again."""
+        return self.engine == "import"
 
     def to_json(self) -> dict[str, Any]:
         """The fields, for `key.json` and provenance."""
@@ -67,8 +77,11 @@ class FeatureKey:
 
     def differences(self, other: FeatureKey) -> list[str]:
         """What differs, in words: `the network's weights (old → new)`."""
+        meaning = (
+            {**_MEANING, "weights": _COLUMNS} if self.imported and other.imported else _MEANING
+        )
         return [
-            f"{_MEANING[f.name]} ({_short(getattr(self, f.name))} → "
+            f"{meaning[f.name]} ({_short(getattr(self, f.name))} → "
             f"{_short(getattr(other, f.name))})"
             for f in fields(self)
             if getattr(self, f.name) != getattr(other, f.name)
@@ -77,4 +90,4 @@ class FeatureKey:
 
 def _short(value: object) -> str:
     text = str(value)
-    return text[:10] if len(text) == 32 else text
+    return text[:10] if len(text) == 32 and text.isalnum() else text

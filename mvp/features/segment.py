@@ -1,288 +1,265 @@
 """A segment: one Zarr v3 array made by one extraction, cut into units of work.
 
     <segment>/plan.npy         (row, 20) row ids in order, fixed when the segment is planned
-    <segment>/segment.json     shape, type, unit size and what made it; published last
-    <segment>/features/        the array (row, feature), one chunk per unit, uncompressed, crc32c
-    <segment>/ledger/N.json    unit N is written, synced and read back; created exclusively
+    <segment>/features/        the array (row, ...), one chunk per unit, with a checksum
+    <segment>/segment.json     shape, type, unit size and what made it; its creation publishes
+    <segment>/ledger/N.json    unit N is written, synced and read back
+    <segment>/sealed.json      all units are, and this is what was promised of each
 
-A unit counts only when its ledger entry stands. Nothing is inferred from Zarr: a missing chunk
-reads as fill values without an error.
+Every object is created exclusively and never changed. A unit counts only when its ledger entry
+stands. Nothing is inferred from Zarr: a missing chunk reads as fill values without an error.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 
-from mvp.errors import MvpError, StoreDamagedError
+from mvp.errors import StoreDamagedError
+from mvp.features import documents
 from mvp.features.casting import storable
-from mvp.features.ledger import LedgerEntry
-from mvp.features.planning import make_segment
-from mvp.features.rows import pack, unpack
-from mvp.files import (
-    create_exclusive,
-    digest_bytes,
-    digest_file,
-    digest_json,
-    read_json,
-    sync_folder,
-    sync_object,
-)
+from mvp.features.layout import Layout
+from mvp.features.ledger import Ledger, LedgerEntry, object_digest
+from mvp.features.rows import RowIds, dump_ids, load_ids, pack, unpack
+from mvp.features.storage import Part, Storage, put, unusable
+from mvp.files import digest_bytes, digest_json
 from mvp.types import FloatArray
 
 
 class Segment:
-    """One planned, partly or wholly written array of features."""
+    """One planned, partly or wholly written array of features.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Args:
+        storage: the store's.
+        folder: the segment's, in the storage.
+
+    Raises:
+        FileNotFoundError: no segment is published there.
+        StoreDamagedError: its plan is not what it was made with.
+    """
+
+    def __init__(self, storage: Storage, folder: str) -> None:
+        self.storage, self.folder = storage, folder
+        self.name = folder.rpartition("/")[2]
+        published = storage.read(f"{folder}/segment.json")
         try:
-            self.info: dict[str, Any] = read_json(folder / "segment.json")
-            self.rows = unpack(np.load(folder / "plan.npy", allow_pickle=False))
-            made_with = self.info["plan"] == digest_bytes(pack(self.rows).tobytes())
-            _ = self.units, self.width, np.dtype(self.info["dtype"])
-        except Exception as error:  # noqa: BLE001 - numpy and json raise anything
-            raise StoreDamagedError(
-                "a segment's plan cannot be read",
-                path=folder,
-                cause=f"{type(error).__name__}: {error}",
-                remedy="delete this folder and run `mvp extract` again",
-            ) from None
-        if not made_with:
-            raise StoreDamagedError(
-                "a segment's row ids are not those it was made with",
-                path=folder / "plan.npy",
-                remedy="delete this folder and run `mvp extract` again",
+            self.info: dict[str, Any] = documents.load(published)
+            self.ids = load_ids(storage.read(f"{folder}/plan.npy"), self.info["plan"])
+            self.layout = Layout(
+                len(self.ids),
+                tuple(int(n) for n in self.info["shape"]),
+                str(self.info["dtype"]),
+                int(self.info["unit_rows"]),
+                self.info["compression"],
             )
+        except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+            raise StoreDamagedError(
+                f"the plan of feature segment {self.name} is damaged",
+                path=f"{storage.url}/{folder}",
+                cause="plan.npy is missing" if isinstance(error, FileNotFoundError) else str(error),
+                remedy="run `mvp extract --verify`",
+            ) from None
+        self.ledger = Ledger(storage, folder, self.layout)
 
     @classmethod
     def plan(
         cls,
-        parent: Path,
+        storage: Storage,
+        parent: str,
         key_digest: str,
         rows: Sequence[bytes],
-        width: int,
-        dtype: str,
-        unit_rows: int,
+        layout: Layout,
         surroundings: Mapping[str, Any],
+        *,
         attempt: int = 0,
+        replaces: Sequence[str] = (),
     ) -> Segment:
         """Make an empty segment for these rows.
 
-        Its name is a digest of key and rows, so the same work planned twice is the same segment;
-        `attempt` tells a later try at the same rows from those before.
+        Its name is a digest of key, rows and layout, so the same work planned twice is the same
+        segment, and one whose plan was lost finds its units again.
+
+        Args:
+            storage: the store's.
+            parent: folder of the key's segments.
+            key_digest: the key's.
+            rows: row ids in order.
+            layout: how they are stored.
+            surroundings: what they are made with.
+            attempt: tells a later try at the same rows from those before.
+            replaces: names of segments whose rows are copied here.
         """
         ids = pack(rows)
-        plan_digest = digest_bytes(ids.tobytes())
-        named = [key_digest, plan_digest, attempt] if attempt else [key_digest, plan_digest]
-        folder = parent / digest_json(named)[:16]
-        if folder.exists():
-            return cls(folder)
-        parent.mkdir(parents=True, exist_ok=True)
-        # Made aside and moved in whole: of two processes that plan the same work neither may
-        # clear away the array that the other writes already.
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=parent.parent) as name:
-            made = Path(name) / folder.name
-            make_segment(made, ids, plan_digest, width, dtype, unit_rows, surroundings)
-            try:
-                made.rename(folder)
-            except OSError:
-                if not folder.exists():
-                    raise
-        sync_folder(parent)
-        return cls(folder)
-
-    @property
-    def unit_rows(self) -> int:
-        """Rows of a unit (the last may have fewer)."""
-        return int(self.info["unit_rows"])
+        plan = digest_bytes(ids.tobytes())
+        folder = f"{parent}/{segment_name(key_digest, plan, layout, attempt, replaces)}"
+        info = {
+            "plan": plan,
+            "rows": layout.rows,
+            "shape": list(layout.shape),
+            "dtype": layout.dtype,
+            "unit_rows": layout.unit_rows,
+            "compression": layout.compression,
+            "array": digest_bytes(layout.metadata()),
+            "surroundings": dict(surroundings),
+            "replaces": sorted(replaces),
+        }
+        put(storage, f"{folder}/plan.npy", dump_ids(ids))
+        put(storage, f"{folder}/features/zarr.json", layout.metadata())
+        storage.create(f"{folder}/segment.json", documents.dump(info))
+        return cls(storage, folder)
 
     @property
     def units(self) -> int:
         """Number of units."""
-        return math.ceil(len(self.rows) / self.unit_rows)
+        return self.layout.units
 
     @property
-    def width(self) -> int:
-        """Number of features."""
-        return int(self.info["width"])
-
-    def unit_slice(self, unit: int) -> slice:
-        """The rows of a unit."""
-        return slice(unit * self.unit_rows, min((unit + 1) * self.unit_rows, len(self.rows)))
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one row."""
+        return self.layout.shape
 
     @cached_property
-    def array(self) -> Any:
-        """The Zarr array (row, feature)."""
-        try:
-            array = zarr.open_array(str(self.folder / "features"), mode="r+")
-            # Not kept in the metadata: without it a unit of rejected rows leaves no object.
-            array = array.with_config({"write_empty_chunks": True})
-            found = (array.shape, array.chunks, array.dtype)
-        except Exception as error:  # noqa: BLE001 - zarr raises anything
-            wrong = f"{type(error).__name__}: {error}"
-        else:
-            unit = (self.unit_rows, self.width)
-            planned = ((len(self.rows), self.width), unit, np.dtype(self.info["dtype"]))
-            if found == planned:
-                return array
-            wrong = f"its shape, units and type are {found}, planned as {planned}"
-        raise StoreDamagedError(
-            "a segment's array cannot be opened",
-            path=self.folder / "features",
-            cause=wrong,
-            remedy="delete this segment's folder and run `mvp extract` again",
-        )
+    def rows(self) -> list[bytes]:
+        """Row ids in order."""
+        return unpack(self.ids)
 
-    def ledger(self) -> dict[int, LedgerEntry]:
-        """The committed units."""
-        paths = sorted((self.folder / "ledger").glob("*.json"))
-        found = [entry for entry in map(self._entry, paths) if entry is not None]
-        return {entry.unit: entry for entry in found}
+    def unit_rows(self, unit: int) -> list[bytes]:
+        """Row ids of a unit."""
+        return unpack(self.ids[self.layout.unit_slice(unit)])
 
-    def _entry(self, path: Path) -> LedgerEntry | None:
-        try:
-            entry = LedgerEntry.from_json(read_json(path))
-            self._must_fit(entry, path)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StoreDamagedError(
-                "a ledger entry cannot be read",
-                path=path,
-                cause=str(error),
-                remedy="delete it and run `mvp extract` again; its unit is recomputed",
-            ) from None
-        return entry
+    def chunk(self, unit: int) -> str:
+        """The object that holds a unit's numbers."""
+        return f"{self.folder}/features/{self.layout.chunk(unit)}"
 
-    def _must_fit(self, entry: LedgerEntry, path: Path) -> None:
-        if path.stem != str(entry.unit) or not 0 <= entry.unit < self.units:
-            raise ValueError(f"it speaks of unit {entry.unit}")
-        rows = self.unit_slice(entry.unit)
-        if not set(entry.rejected) <= set(range(rows.stop - rows.start)):
-            raise ValueError("it rejects rows that the unit has not")
-
-    def _promise(self, unit: int) -> Path:
-        return self.folder / "ledger" / f"{unit}.json"
-
-    def stored_object(self, unit: int) -> Path:
-        """Where Zarr keeps a unit's chunk."""
-        return self.folder / "features" / "c" / str(unit) / "0"
-
-    def write(self, unit: int, values: FloatArray, rejected: Mapping[int, str]) -> LedgerEntry:
-        """Write one unit, sync it, read it back and commit it.
+    def commit(
+        self,
+        unit: int,
+        values: FloatArray,
+        rejected: Mapping[int, str],
+        still_mine: Callable[[], bool] = lambda: True,
+    ) -> LedgerEntry | None:
+        """Write one unit, sync it, read it back and promise it.
 
         Args:
             unit: its number.
-            values: (row of the unit, feature); rejected rows are NaN.
+            values: (row of the unit, ...); rejected rows are NaN.
             rejected: row within the unit to reason.
+            still_mine: asked before the promise; who slept too long leaves it to the new owner.
+
+        Returns:
+            What was promised, None if the unit has become another's.
 
         Raises:
             DataError: values are not finite, or do not fit the stored type.
+            StorageError: the place cannot be written.
             StoreDamagedError: what was read back differs, or the unit was committed with
                 other bytes before.
         """
-        rows = self.unit_slice(unit)
-        stored = storable(values, rejected, self.info["dtype"])
-        if values.shape != (rows.stop - rows.start, self.width):
+        rows = self.layout.unit_slice(unit)
+        if values.shape != (rows.stop - rows.start, *self.shape):
             raise ValueError(f"unit {unit} is given values of shape {values.shape}")
-        committed = self._entry(self._promise(unit))
-        if committed is not None:
-            return self._same_as_before(committed, stored, rejected)
-        path = self.stored_object(unit)
-        try:
-            self.array[rows] = stored
-            sync_object(path)
-            back = self.array[rows]
-            length, digest = path.stat().st_size, digest_file(path)
-        except OSError as error:
-            raise MvpError(
-                "features cannot be written",
-                path=self.folder,
-                cause=error.strerror or str(error),
-                remedy="make room or mend the folder, then run `mvp extract` again to go on here",
-            ) from None
-        if back.tobytes() != stored.tobytes():
+        stored = storable(values, rejected, self.layout.dtype)
+        parts = self.layout.encode(stored)
+        length = sum(memoryview(part).nbytes for part in parts)
+        check = int.from_bytes(parts[-1], "little")
+        entry = LedgerEntry(unit, length, object_digest(*parts), dict(rejected), check)
+        before = self.entry(unit)
+        if before is not None:
+            if before != entry:
+                raise self._other_bytes(unit)
+            return entry
+        name = self.chunk(unit)
+        if not self.storage.create(name, *parts) and not self._reads_back(name, parts):
+            # Left by a writer that died before it promised anything: made anew, whole.
+            self.storage.delete(name)
+            self.storage.create(name, *parts)
+        if not self._reads_back(name, parts):
             raise StoreDamagedError(
-                "what was written does not read back", path=path, cause="disk or memory"
+                f"unit {unit} of feature segment {self.name} does not read back as written",
+                path=f"{self.storage.url}/{name}",
+                cause="disk, network or memory",
+                remedy="check the place of the store, then run `mvp extract` again",
             )
-        entry = LedgerEntry(unit, length, digest, dict(rejected))
-        data = (json.dumps(entry.to_json(), indent=1) + "\n").encode()
-        if not create_exclusive(self._promise(unit), data):
+        if not still_mine():
+            return None
+        if not self.ledger.create(entry):
             self._must_agree(entry)
         return entry
 
-    def discard(self, unit: int) -> None:
-        """Take a damaged unit away, its ledger entry first, so that it is recomputed whole."""
-        self._promise(unit).unlink(missing_ok=True)
-        self.stored_object(unit).unlink(missing_ok=True)
+    def entry(self, unit: int) -> LedgerEntry | None:
+        """What is promised of one unit now, read anew.
 
-    def damage(self, entry: LedgerEntry, *, deep: bool) -> str | None:
+        Raises:
+            StoreDamagedError: the entry cannot be read.
+        """
+        try:
+            return self.ledger.entry(unit)
+        except ValueError as error:
+            raise self.damaged(unit, str(error)) from None
+
+    def discard(self, unit: int) -> None:
+        """Take a damaged unit away, its promise first, so that it is recomputed whole."""
+        self.ledger.delete(unit)
+        self.storage.delete(self.chunk(unit))
+
+    def lengths(self) -> dict[str, int]:
+        """Bytes of the array's objects by name, in one listing."""
+        return self.storage.walk(f"{self.folder}/features")
+
+    def damage(
+        self, entry: LedgerEntry, *, deep: bool, lengths: Mapping[str, int] | None = None
+    ) -> str | None:
         """How a committed unit differs from its ledger entry, or None.
 
         Args:
             entry: what was promised.
             deep: compare the digest of the stored bytes, not only their number.
+            lengths: as `lengths` gives them; without, the object is asked.
         """
-        path = self.stored_object(entry.unit)
-        try:
-            length = path.stat().st_size
-        except OSError:
+        name = self.chunk(entry.unit)
+        length = self.storage.size(name) if lengths is None else lengths.get(name)
+        if length is None:
             return "its stored object is missing"
         if length != entry.length:
             return f"its stored object has {length} bytes, not {entry.length}"
-        try:
-            if deep and digest_file(path) != entry.digest:
-                return "its stored bytes have changed"
-        except OSError as error:
-            return f"its stored object cannot be read ({error.strerror})"
+        if deep and object_digest(self.storage.read(name)) != entry.digest:
+            return "its stored bytes have changed"
         return None
 
-    def read_unit(self, entry: LedgerEntry) -> FloatArray:
-        """(row of the unit, feature) float32 of a committed unit; rejected rows are NaN.
-
-        Raises:
-            StoreDamagedError: the unit is not what its ledger entry says.
-        """
-        wrong = self.damage(entry, deep=False)
-        if wrong is None:
-            try:
-                values = np.asarray(self.array[self.unit_slice(entry.unit)], dtype=np.float32)
-            except Exception as error:  # noqa: BLE001 - the codecs raise anything
-                wrong = f"it does not decode ({type(error).__name__}: {error})"
-            else:
-                finite = np.asarray(np.isfinite(values).all(axis=1))
-                finite[list(entry.rejected)] = True
-                if finite.all():
-                    return values
-                wrong = "it holds values that are not finite"
-        raise StoreDamagedError(
-            f"unit {entry.unit} of a feature segment is damaged",
-            path=self.folder,
+    def damaged(self, unit: int, wrong: str) -> StoreDamagedError:
+        """The error for a unit that is not what was promised."""
+        return StoreDamagedError(
+            f"unit {unit} of feature segment {self.name} is damaged",
+            path=f"{self.storage.url}/{self.chunk(unit)}",
             cause=wrong,
             remedy="run `mvp extract --verify`: it recomputes damaged units",
         )
 
-    def _same_as_before(
-        self, entry: LedgerEntry, stored: np.ndarray, rejected: Mapping[int, str]
-    ) -> LedgerEntry:
-        """A committed unit is compared with what comes anew, and never written over."""
-        before = self.read_unit(entry)
-        if entry.rejected != rejected or before.tobytes() != stored.astype(np.float32).tobytes():
-            raise self._other_bytes(entry.unit)
-        return entry
+    def _reads_back(self, name: str, parts: tuple[Part, ...]) -> bool:
+        path = self.storage.local(name)
+        try:
+            if path is not None:
+                data: RowIds = np.memmap(path, np.uint8, "r")
+            else:
+                data = np.frombuffer(self.storage.read(name), np.uint8)
+        except (FileNotFoundError, ValueError):  # absent, or empty
+            return False
+        except OSError as error:
+            raise unusable(self.storage, name, "read", error) from None
+        at = 0
+        for part in parts:
+            wanted = np.frombuffer(part, np.uint8)
+            if not _same(data[at : at + len(wanted)], wanted):
+                return False
+            at += len(wanted)
+        return at == len(data)
 
     def _must_agree(self, entry: LedgerEntry) -> None:
         """After a race for one unit: the loser's bytes may stand under the winner's entry."""
-        committed = self._entry(self._promise(entry.unit))
+        committed = self.entry(entry.unit)
         if committed == entry:
             return
         if committed is not None and self.damage(committed, deep=True) is not None:
@@ -291,8 +268,25 @@ class Segment:
 
     def _other_bytes(self, unit: int) -> StoreDamagedError:
         return StoreDamagedError(
-            f"unit {unit} was committed before with other bytes",
-            path=self._promise(unit),
+            f"unit {unit} of feature segment {self.name} was committed before with other bytes",
+            path=f"{self.storage.url}/{self.ledger.name(unit)}",
             cause="two machines computed other numbers under one feature key",
             remedy="delete the segment's folder and extract on one of them",
         )
+
+
+def segment_name(
+    key_digest: str, plan: str, layout: Layout, attempt: int = 0, replaces: Sequence[str] = ()
+) -> str:
+    """The name that follows from what a segment is planned for; `plan` digests its row ids."""
+    form = [list(layout.shape), layout.dtype, layout.unit_rows, layout.compression]
+    return digest_json([key_digest, plan, form, attempt, sorted(replaces)])[:16]
+
+
+def _same(a: RowIds, b: RowIds) -> bool:
+    if len(a) != len(b):
+        return False
+    even = len(a) // 8 * 8  # eight bytes at a time
+    return np.array_equal(a[:even].view(np.uint64), b[:even].view(np.uint64)) and np.array_equal(
+        a[even:], b[even:]
+    )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mvp.errors import DataError
+from mvp.features.casting import all_finite
 from mvp.files import digest_bytes
 from mvp.types import BoolArray, FloatArray, IntArray, TextArray
 
@@ -20,6 +21,11 @@ class Block(Protocol):
     @property
     def width(self) -> int:
         """Number of features."""
+        ...
+
+    @property
+    def finite(self) -> bool:
+        """Whether the rows that are present were found finite already."""
         ...
 
     def read(self, rows: IntArray) -> FloatArray:
@@ -37,6 +43,11 @@ class ArrayBlock:
     def width(self) -> int:
         """Number of features."""
         return int(self.values.shape[1])
+
+    @property
+    def finite(self) -> bool:
+        """Nobody has looked."""
+        return False
 
     def read(self, rows: IntArray) -> FloatArray:
         """(len(rows), width) float32."""
@@ -189,12 +200,19 @@ class FeatureTable:
         return self.views.index(view)
 
     def _read(self, local: IntArray) -> FloatArray:
-        parts = [self._checked(v, i, local) for i, v in enumerate(self.views)]
-        return np.concatenate(parts, axis=1) if parts else np.empty((len(local), 0), np.float32)
+        parts = (self._checked(v, i, local) for i, v in enumerate(self.views))
+        if len(self.views) == 1:
+            return next(parts)  # fresh from its block: nothing else holds it
+        out = np.empty((len(local), sum(self.signature.widths)), np.float32)
+        for columns, part in zip(self.signature.slices.values(), parts, strict=True):
+            out[:, columns] = part
+        return out
 
     def _checked(self, view: str, position: int, local: IntArray) -> FloatArray:
         values = self.blocks[view].read(self._rows[local])
         present = self.presence[local, position]
+        if present.all() and (self.blocks[view].finite or all_finite(values)):
+            return values
         finite = np.isfinite(values)
         # NaN means "this view is missing" and nothing else: anything in between is damage.
         wrong = np.flatnonzero(np.where(present, ~finite.all(axis=1), finite.any(axis=1)))

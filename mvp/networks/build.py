@@ -20,7 +20,7 @@ def build(config: NetworkConfig, outputs: int | None) -> Network:
     into the native classifier's shape first, so a file must fit in all but its classifier.
 
     Args:
-        config: name, weights, and the layer that features will be taken from.
+        config: name, weights, and the layers that features will be taken from.
         outputs: a new linear classifier with so many logits; None keeps the native one.
 
     Raises:
@@ -30,7 +30,7 @@ def build(config: NetworkConfig, outputs: int | None) -> Network:
     """
     path = weights_file(config)
     network = create(config.name, NO_WEIGHTS if path else config.weights)
-    if network.classifier is None and (outputs is not None or config.layer == "auto"):
+    if network.classifier is None and (outputs is not None or "auto" in config.layers):
         raise no_linear_classifier(config.name)
     if path is not None:
         _load_file(network, config, path, outputs)
@@ -72,10 +72,11 @@ def _load_file(network: Network, config: NetworkConfig, path: Path, outputs: int
         read_state(path), network.module, network.classifier, by_position=by_position, path=path
     )
     headless = network.classifier is not None and f"{network.classifier}.weight" not in state
-    if headless and outputs is None and Capture(network, config.layer).uses_classifier:
-        raise ConfigError(
-            f"layer {config.layer!r} depends on the classifier, which the weights file lacks",
-            path=path,
-            remedy='set network.layer to a layer before it, or to "auto"',
-        )
+    for layer in config.layers if headless and outputs is None else ():
+        if Capture(network, layer).uses_classifier:
+            raise ConfigError(
+                f"layer {layer!r} depends on the classifier, which the weights file lacks",
+                path=path,
+                remedy='set network.layer to a layer before it, or to "auto"',
+            )
     network.module.load_state_dict(state, strict=False)

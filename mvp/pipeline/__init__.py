@@ -9,6 +9,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mvp.pipeline._cache import run_cache_compact as cache_compact
+    from mvp.pipeline._cache import run_cache_diff as cache_diff
+    from mvp.pipeline._cache import run_cache_export as cache_export
+    from mvp.pipeline._cache import run_cache_gc as cache_gc
+    from mvp.pipeline._cache import run_cache_ls as cache_ls
+    from mvp.pipeline._cache_verify import run_cache_verify as cache_verify
     from mvp.pipeline._check import run_check as check
     from mvp.pipeline._demo import run_demo as demo
     from mvp.pipeline._evaluate import run_evaluate as evaluate
@@ -16,17 +22,25 @@ if TYPE_CHECKING:
     from mvp.pipeline._finetune import run_finetune as finetune
     from mvp.pipeline._fit_head import parse_options
     from mvp.pipeline._fit_head import run_fit_head as fit_head
+    from mvp.pipeline._import_features import run_import_features as import_features
     from mvp.pipeline._init import run_init as init
     from mvp.pipeline._run import run_all as run
     from mvp.pipeline._score import run_score as score
 
 _VERBS = {
+    "cache_compact": ("_cache", "run_cache_compact"),
+    "cache_diff": ("_cache", "run_cache_diff"),
+    "cache_export": ("_cache", "run_cache_export"),
+    "cache_gc": ("_cache", "run_cache_gc"),
+    "cache_ls": ("_cache", "run_cache_ls"),
+    "cache_verify": ("_cache_verify", "run_cache_verify"),
     "init": ("_init", "run_init"),
     "check": ("_check", "run_check"),
     "finetune": ("_finetune", "run_finetune"),
     "extract": ("_extract", "run_extract"),
     "fit_head": ("_fit_head", "run_fit_head"),
     "evaluate": ("_evaluate", "run_evaluate"),
+    "import_features": ("_import_features", "run_import_features"),
     "score": ("_score", "run_score"),
     "run": ("_run", "run_all"),
     "demo": ("_demo", "run_demo"),
@@ -34,12 +48,19 @@ _VERBS = {
 }
 
 __all__ = [
+    "cache_compact",
+    "cache_diff",
+    "cache_export",
+    "cache_gc",
+    "cache_ls",
+    "cache_verify",
     "check",
     "demo",
     "evaluate",
     "extract",
     "finetune",
     "fit_head",
+    "import_features",
     "init",
     "parse_options",
     "run",

@@ -13,7 +13,9 @@ import numpy as np
 from mvp.data.inventory import FileRecord
 from mvp.data.manifest import Manifest, Problem
 from mvp.data.splits import PARTS, Split
+from mvp.data.summary import summarise, summary_text
 from mvp.errors import DataError, MvpError
+from mvp.pipeline.imported import import_problems, imported_presence, read_import
 from mvp.pipeline.project import Project
 from mvp.reports import grid
 
@@ -28,7 +30,7 @@ class CheckOutcome:
     patients: int
     studies: int
     images: int
-    views: dict[str, dict[str, int]]
+    views: dict[str, dict[str, Any]]
     studies_with_all_views: int
     studies_without_views: int
     parts: dict[str, int]
@@ -63,6 +65,8 @@ class CheckOutcome:
                 ]
             ),
             "",
+            *[summary_text(name, v["files"]) for name, v in self.views.items() if "files" in v],
+            *([""] if self.files_read else []),
             self._label_table(),
             "",
         ]
@@ -94,11 +98,15 @@ def run_check(
     """
     project = Project(workspace, progress=progress)
     manifest = project.quiet_manifest()
-    problems = list(manifest.problems)
+    problems = [*manifest.problems, *import_problems(project, manifest)]
+    views = {name: _view(project, manifest, name) for name in project.config.views}
     if files:
-        records = project.decoded_contents
+        records = project.contents
         problems += _file_problems(manifest, records)
         problems += _shared_images(manifest, records)
+        for name, view in views.items():
+            if not project.config.views[name].imported:
+                view["files"] = summarise(_records_of(project, manifest, name, records))
     parts: dict[str, int] = {}
     labels = _labels(manifest, None)
     try:
@@ -108,7 +116,7 @@ def run_check(
     except MvpError as error:
         problems.append(Problem("split", "error", str(error)))
     problems += _repeated_images(project, manifest)
-    presence = manifest.presence(project.sources)
+    presence = np.hstack([manifest.presence(project.sources), imported_presence(project, manifest)])
     if (~presence.any(axis=1)).any():
         count = int((~presence.any(axis=1)).sum())
         problems.append(
@@ -119,7 +127,7 @@ def run_check(
         patients=len(set(manifest.patients.tolist())),
         studies=len(manifest),
         images=len(manifest.images),
-        views={name: _view(project, manifest, name) for name in project.config.views},
+        views=views,
         studies_with_all_views=int(presence.all(axis=1).sum()),
         studies_without_views=int((~presence.any(axis=1)).sum()),
         parts=parts,
@@ -139,7 +147,20 @@ def _repeated_images(project: Project, manifest: Manifest) -> list[Problem]:
     return problems
 
 
-def _view(project: Project, manifest: Manifest, name: str) -> dict[str, int]:
+def _records_of(
+    project: Project, manifest: Manifest, name: str, records: Mapping[str, FileRecord]
+) -> list[FileRecord]:
+    """Of every file that belongs to a view, once."""
+    images = manifest.images
+    files = images.loc[images["view"] == project.view(name).source, "file"].unique()
+    return [records[file] for file in files if file in records]
+
+
+def _view(project: Project, manifest: Manifest, name: str) -> dict[str, Any]:
+    if project.config.views[name].imported:
+        found = read_import(project.workspace, name)
+        present = int(found.present(manifest.studies).sum()) if found is not None else 0
+        return {"images": 0, "studies": present, "studies_with_several": 0, "imported": True}
     source = project.view(name).source
     studies = manifest.images.loc[manifest.images["view"] == source, "study"]
     return {
@@ -234,7 +255,7 @@ def _shared_images(manifest: Manifest, records: Mapping[str, FileRecord]) -> lis
     places: dict[str, list[Any]] = defaultdict(list)
     for row in manifest.images.itertuples():
         record = records.get(row.file)
-        if record is not None and record.pixels and not record.error:
+        if record is not None and record.pixels:
             places[record.pixels].append(row)
     across, within = [], 0
     for rows in places.values():

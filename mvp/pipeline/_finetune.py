@@ -12,11 +12,13 @@ import numpy as np
 
 from mvp.config import ResolvedView
 from mvp.data.datasets import ImageSet
+from mvp.data.inventory import FileRecord
 from mvp.data.splits import parts_for
 from mvp.data.transforms import Transform
-from mvp.errors import REJECTED_EXIT_CODE, DataError
+from mvp.errors import REJECTED_EXIT_CODE, DataError, MvpError
 from mvp.files import digest_json, read_json, write_json
-from mvp.pipeline.networks import network_inputs, view_targets
+from mvp.networks import Capture, inference
+from mvp.pipeline.networks import initial_network, network_inputs, view_targets
 from mvp.pipeline.project import Project, label_indices
 from mvp.pipeline.provenance import changed_inputs, write_provenance
 from mvp.pipeline.recording import Reject, Run, recording
@@ -129,6 +131,9 @@ def _one(project: Project, name: str, outcome: FinetuneOutcome, force: bool) -> 
     view = project.view(name)
     outcome.views[name] = None
     outcome.folders[name] = str(project.workspace.stage1(name))
+    if view.imported:
+        outcome.reasons[name] = "imported: it has no network"
+        return
     if project.config.protocol == "frozen":
         outcome.reasons[name] = "frozen: its weights are used as they are"
         return
@@ -141,6 +146,7 @@ def _one(project: Project, name: str, outcome: FinetuneOutcome, force: bool) -> 
         return
     outcome.reasons[name] = reason or "asked for with --force"
     log.info("finetune %s: %s", name, outcome.reasons[name])
+    _require_features(project, view, len(rows.labels.outputs))
     folder = project.workspace.stage1(name)
     # Without it an interrupted new training would pass for the old, finished one.
     project.workspace.provenance(folder).unlink(missing_ok=True)
@@ -175,6 +181,21 @@ def _one(project: Project, name: str, outcome: FinetuneOutcome, force: bool) -> 
     outcome.views[name] = result
 
 
+def _require_features(project: Project, view: ResolvedView, outputs: int) -> None:
+    """Refuse a layer or pooling that extraction cannot take, before hours of training."""
+    import torch
+
+    plain = view.network.model_copy(update={"weights": "none"})
+    network = initial_network(project, view.model_copy(update={"network": plain}), outputs)
+    size = view.transform.size
+    try:
+        with Capture(network, plain.layer, plain.pooling) as capture, inference(network):
+            capture(torch.zeros(1, 3, size, size))
+    except MvpError as error:
+        error.view = view.name
+        raise
+
+
 def _forget_other_checkpoints(project: Project, name: str, inputs: dict[str, Any]) -> None:
     """A checkpoint goes on only with the very images it was begun with.
 
@@ -202,9 +223,9 @@ def _training_rows(project: Project, view: ResolvedView) -> _TrainingRows:
     # A study without any known label teaches nothing.
     mine &= ~np.isnan(values[studies]).all(axis=1)
     images = images[mine]
-    records = project.records(images, decode=True)
+    records = project.records(images)
     reasons = [
-        error or records[file].error
+        error or _untrainable(records[file])
         for file, error in zip(images["file"], images["error"], strict=True)
     ]
     rejects = project.reject_rows(manifest, images, view.name, reasons)
@@ -226,6 +247,16 @@ def _training_rows(project: Project, view: ResolvedView) -> _TrainingRows:
         inner=np.flatnonzero(parts["stage1-inner"][studies]),
         rejects=rejects,
     )
+
+
+def _untrainable(record: FileRecord) -> str:
+    """Why a network cannot be trained on a file, or ""."""
+    if record.instances > 1:
+        return (
+            f"a volume of {record.instances} slices; stage one trains on single images: "
+            'set protocol = "frozen", or save every slice as a file of its own'
+        )
+    return record.error
 
 
 def finetune_inputs(project: Project, view: ResolvedView, rows: _TrainingRows) -> dict[str, Any]:
@@ -255,9 +286,9 @@ def why_finetune(project: Project, name: str, inputs: dict[str, Any]) -> str | N
 
 def plan_finetune(project: Project, name: str) -> str | None:
     """Why `run` would train a view's network; None when it would not."""
-    if project.config.protocol == "frozen":
-        return None
     view = project.view(name)
+    if project.config.protocol == "frozen" or view.imported:
+        return None
     return why_finetune(
         project, name, finetune_inputs(project, view, _training_rows(project, view))
     )

@@ -15,7 +15,7 @@ from mvp.features import FeatureKey
 from mvp.files import digest_json
 from mvp.learners import find_learner, parse_option
 from mvp.pipeline.heads import head_name, reading, save_heads
-from mvp.pipeline.networks import feature_network, open_stores
+from mvp.pipeline.networks import open_stores, view_key
 from mvp.pipeline.project import Project
 from mvp.pipeline.provenance import (
     changed_inputs,
@@ -23,6 +23,7 @@ from mvp.pipeline.provenance import (
 )
 from mvp.pipeline.recording import recording
 from mvp.pipeline.tables import cached_table, labels_digest, require_unseen, rows_digests
+from mvp.pipeline.uses import note_uses
 from mvp.stages.fit_head import fit_head
 from mvp.types import BoolArray
 
@@ -192,6 +193,7 @@ def _fit(project: Project, request: HeadRequest) -> FitHeadOutcome:
             "digest": result.heads.fusion.digest,
         },
     )
+    note_uses(project)
     outcome = FitHeadOutcome(
         name=request.name,
         learner=request.learner,
@@ -237,7 +239,7 @@ def head_inputs(
 
 def plan_fit_head(project: Project, request: HeadRequest) -> str | None:
     """Why `run` would fit this head; None when it is fresh."""
-    keys = {view: feature_network(project, view).key for view in request.views}
+    keys = {view: view_key(project, view) for view in request.views}
     changed = changed_inputs(
         project.workspace.head(request.name), head_inputs(project, request, keys)
     )

@@ -14,6 +14,7 @@ from mvp.pipeline._evaluate import EvaluateOutcome, plan_evaluate, run_evaluate
 from mvp.pipeline._extract import ExtractOutcome, plan_extract, run_extract
 from mvp.pipeline._finetune import FinetuneOutcome, plan_finetune, run_finetune
 from mvp.pipeline._fit_head import HeadRequest, head_request, plan_fit_head, run_fit_head
+from mvp.pipeline.imported import require_import
 from mvp.pipeline.project import Project
 
 log = logging.getLogger("mvp")
@@ -90,7 +91,12 @@ def run_all(
     request = head_request(project, learner)
     outcome = RunOutcome(dry=dry_run)
     walk = _Walk(project, outcome, dry_run)
+    imported = [view for view in request.views if project.config.views[view].imported]
+    counts = {view: len(require_import(project, view).rows) for view in imported}
     for view in request.views:
+        if view in counts:
+            walk.skip(f"finetune {view}", "imported: it has no network")
+            continue
         if project.config.protocol == "frozen":
             walk.skip(f"finetune {view}", "protocol frozen: its weights are used as they are")
             continue
@@ -101,6 +107,9 @@ def run_all(
             partial(run_finetune, workspace, [view], progress=progress),
         )
     for view in request.views:
+        if view in counts:
+            walk.skip(f"extract {view}", f"imported, {counts[view]} rows")
+            continue
         walk.step(
             f"extract {view}",
             (f"finetune {view}",),

@@ -10,7 +10,7 @@ from typing import Any
 from mvp.data.inventory import FileRecord
 from mvp.data.manifest import Manifest
 from mvp.errors import REJECTED_EXIT_CODE, ConfigError
-from mvp.features import FeatureTable, KeyStore, image_digest, table_from_stores
+from mvp.features import FeatureTable, KeyStore, table_from_stores
 from mvp.pipeline._extract import extract_views
 from mvp.pipeline.heads import (
     SavedHead,
@@ -18,10 +18,11 @@ from mvp.pipeline.heads import (
     require_current_keys,
     require_current_reading,
 )
-from mvp.pipeline.networks import feature_network, feature_store
+from mvp.pipeline.networks import feature_network, feature_store, view_key
 from mvp.pipeline.project import Project
 from mvp.pipeline.recording import Reject, recording, write_rejects
-from mvp.pipeline.tables import study_rows
+from mvp.pipeline.tables import require_stored, study_rows
+from mvp.stages.extract import rows_of
 from mvp.stages.score import require_table_name, score, score_columns, table_writer
 
 log = logging.getLogger("mvp")
@@ -117,30 +118,37 @@ def run_score(
         views = list(saved.heads.fusion.signature.views)
         rejects: list[Reject] = []
         passes = cached = 0
+        imported = {v: view_key(project, v) for v in views if project.config.views[v].imported}
         if cached_only:
+            # The store alone does not know whether other numbers were imported since.
+            require_current_keys(saved, {**saved.keys, **imported})
             records = _known(project, manifest)
         else:
-            made = [feature_network(project, view) for view in views]
-            require_current_keys(saved, {m.view.name: m.key for m in made})
-            records = project.records(manifest.images, decode=False, root=base)
+            made = [feature_network(project, view) for view in views if view not in imported]
+            require_current_keys(saved, {**imported, **{m.view.name: m.key for m in made}})
+            records = project.records(manifest.images, base)
             extracted = extract_views(project, manifest, made, records, root=base)
             rejects += extracted.rejects
             passes = extracted.forward_passes
             cached = sum(view.cached for view in extracted.views.values())
         stores = _stores_of_head(project, saved)
         rows = {v: study_rows(project, manifest, v, records) for v in views}
+        for view in imported:
+            require_stored(project, stores[view], rows[view], view)
+            here = sum(map(bool, rows[view]))
+            log.info("%s: %d of %d studies have imported features", view, here, len(manifest))
         if cached_only:
             cached, waiting = _count_cached(project, manifest, stores, records)
             rejects += waiting
         features = table_from_stores(
             manifest.studies, manifest.patients, stores, rows, project.config.head.instances
         )
+        reason = "the study has no readable image of any of the head's views"
+        if imported:
+            reason += f" and no imported features ({', '.join(imported)})"
         outcome = _write(saved, features, target)
         outcome.forward_passes, outcome.cached = passes, cached
-        rejects += [
-            Reject(study, "", "", "", "the study has no readable image of any of the head's views")
-            for study in _unseen(features)
-        ]
+        rejects += [Reject(study, "", "", "", reason) for study in _unseen(features)]
         outcome.rejects = rejects
         rejected.unlink(missing_ok=True)  # an earlier run's rejects are not this one's
         if rejects:
@@ -184,7 +192,9 @@ def _stores_of_head(project: Project, saved: SavedHead) -> dict[str, KeyStore]:
             raise ConfigError(
                 "the features that the head was fitted on are not in the cache",
                 view=view,
-                remedy=f"run `mvp extract --view {view}`",
+                remedy=f"run `mvp import-features --view {view} TABLE` again"
+                if project.config.views[view].imported
+                else f"run `mvp extract --view {view}`",
             )
         stores[view] = store
     return stores
@@ -193,6 +203,13 @@ def _stores_of_head(project: Project, saved: SavedHead) -> dict[str, KeyStore]:
 def _known(project: Project, manifest: Manifest) -> dict[str, FileRecord]:
     images = manifest.images
     return project.inventory.known(list(images.loc[images["error"] == "", "file"]))
+
+
+def _uncached(store: KeyStore, record: FileRecord | None, instances: str) -> str:
+    """Why the features of an image are not there, or ""."""
+    if record is None or not record.pixels:
+        return "not in the cache"
+    return "" if store.has(rows_of(record, instances)).all() else "not in the cache"
 
 
 def _count_cached(
@@ -205,12 +222,15 @@ def _count_cached(
     cached, rejects = 0, []
     for view, store in stores.items():
         images = project.view_images(manifest, project.view(view))
-        stored = {image_digest(row) for row in store.rows}
+        instances = store.key.instances
         reasons = [
-            error
-            or ("" if file in records and records[file].digest in stored else "not in the cache")
+            error or _uncached(store, records.get(file), instances)
             for file, error in zip(images["file"], images["error"], strict=True)
         ]
-        cached += sum(not reason for reason in reasons)
+        cached += sum(
+            len(rows_of(records[file], instances))
+            for file, reason in zip(images["file"], reasons, strict=True)
+            if not reason
+        )
         rejects += project.reject_rows(manifest, images, view, reasons)
     return cached, rejects

@@ -101,5 +101,7 @@ def require_current_keys(saved: SavedHead, now: Mapping[str, FeatureKey]) -> Non
                 f"the head {saved.name!r} was fitted on other features than those of today",
                 view=view,
                 cause="; ".join(key.differences(now[view])) + " changed",
-                remedy="run `mvp extract` and `mvp fit-head` again, or restore what changed",
+                remedy="run `mvp fit-head` again, or import the former columns with --replace"
+                if now[view].imported
+                else "run `mvp extract` and `mvp fit-head` again, or restore what changed",
             )

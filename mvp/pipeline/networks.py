@@ -13,6 +13,7 @@ from mvp.errors import ConfigError, StaleError
 from mvp.features import FeatureKey, FeatureStore, KeyStore
 from mvp.files import digest_file, digest_json
 from mvp.networks import Network, build, restore, weights_file
+from mvp.pipeline.imported import read_import, require_import
 from mvp.pipeline.project import Project
 from mvp.pipeline.provenance import read_provenance
 from mvp.stages.extract import feature_key
@@ -97,16 +98,49 @@ def feature_network(project: Project, name: str) -> ViewNetwork:
         _require_trained_so(project, view, made)
         network = restore(view.network, outputs_of(view_targets(project, view)), path)
     transform = Transform(view.transform)
-    key = feature_key(name, network, view.network, transform, project.config.extract.dtype)
+    key = feature_key(name, network, view.network, transform, project.config.extract)
     return ViewNetwork(view, network, transform, key)
+
+
+def view_key(project: Project, name: str) -> FeatureKey:
+    """The key of a view's features: of what was imported, or of what its network gives.
+
+    Raises:
+        ConfigError: nothing was imported, or the network is not trained yet.
+        StaleError: the network was trained with another preparation, network or protocol.
+    """
+    if project.config.views[name].imported:
+        return require_import(project, name).key
+    return feature_network(project, name).key
 
 
 def feature_store(project: Project) -> FeatureStore:
     """The workspace's store."""
-    return FeatureStore(project.workspace.cache(project.config))
+    settings = project.config.extract
+    place = project.workspace.cache(project.config)
+    return FeatureStore(place, settings.cache_options, settings.lease)
+
+
+def stored_imports(project: Project, view: str, verify: bool) -> tuple[int, int]:
+    """Rows of an imported view that are stored, and studies whose rows are not.
+
+    Args:
+        project: the workspace.
+        view: its name.
+        verify: compare all stored bytes first; what is damaged has to be imported again.
+    """
+    found = read_import(project.workspace, view)
+    if found is None:
+        return 0, 0
+    store = feature_store(project).open(found.key, mend=verify)
+    if verify:
+        store.discard_damaged(deep=True)
+    ids = [ids[0] for ids in found.row_ids(list(found.rows))]
+    there = store.has(ids)
+    return len({row for row, stored in zip(ids, there, strict=True) if stored}), int((~there).sum())
 
 
 def open_stores(project: Project, views: Sequence[str]) -> dict[str, KeyStore]:
     """For each view its features under the present key."""
     store = feature_store(project)
-    return {view: store.open(feature_network(project, view).key) for view in views}
+    return {view: store.open(view_key(project, view)) for view in views}

@@ -96,7 +96,10 @@ class Project:
         data = self.config.data
         base = root if root is not None else self.workspace.folder / data.root
         return Limits(
-            data.max_pixels, data.max_bytes, None if data.allow_outside_root else str(base)
+            max_pixels=data.max_pixels,
+            max_bytes=data.max_bytes,
+            root=None if data.allow_outside_root else str(base),
+            max_volume_pixels=data.max_volume_pixels,
         )
 
     @cached_property
@@ -124,17 +127,14 @@ class Project:
     @property
     def sources(self) -> list[str]:
         """Names of the views that images belong to."""
-        return [name for name, view in self.config.views.items() if view.source is None]
+        return [name for name, view in self.config.views.items() if view.own_images]
 
-    def records(
-        self, images: pd.DataFrame, *, decode: bool, root: Path | None = None
-    ) -> dict[str, FileRecord]:
-        """A record for every file of some images."""
+    def records(self, images: pd.DataFrame, root: Path | None = None) -> dict[str, FileRecord]:
+        """A record for every file of some images, decoded once and remembered."""
         files = images.loc[images["error"] == "", "file"]
         return self.inventory.scan(
             files,
             self.limits(root),
-            decode=decode,
             workers=self.workers,
             progress=self.progress and len(files) > 2000,
         )
@@ -146,12 +146,7 @@ class Project:
     @cached_property
     def contents(self) -> dict[str, FileRecord]:
         """A record for every file of the workspace's own table."""
-        return self.records(self.manifest.images, decode=False)
-
-    @cached_property
-    def decoded_contents(self) -> dict[str, FileRecord]:
-        """The same with every image decoded: digests of pixels, and which are damaged."""
-        return self.records(self.manifest.images, decode=True)
+        return self.records(self.manifest.images)
 
     def deal(self, *, files: bool = True) -> Split:
         """The split as it stands, with studies that are new dealt to parts; nothing is written.
@@ -178,12 +173,12 @@ class Project:
     def content(self) -> list[list[str]]:
         """For each study the digests of its images' pixels; unreadable ones are left out."""
         images = self.manifest.images
-        records = self.decoded_contents
+        records = self.contents
         content: list[list[str]] = [[] for _ in range(len(self.manifest))]
         for study, file in zip(images["study"], images["file"], strict=True):
             record = records.get(file)
-            if record is not None and record.digest and not record.error:
-                content[study].append(record.pixels or record.digest)
+            if record is not None and record.pixels:
+                content[study].append(record.pixels)
         return content
 
     @cached_property

@@ -9,24 +9,32 @@ import numpy as np
 from mvp.data.inventory import FileRecord
 from mvp.data.manifest import Manifest
 from mvp.errors import ConfigError, DataError
-from mvp.features import FeatureTable, KeyStore, image_digest, row_id, table_from_stores
+from mvp.features import FeatureTable, KeyStore, table_from_stores
 from mvp.files import digest_json
+from mvp.pipeline.imported import require_import
 from mvp.pipeline.project import Project
 from mvp.pipeline.provenance import read_provenance, shared_patients
+from mvp.stages.extract import rows_of
 from mvp.types import BoolArray, Labels
 
 
 def study_rows(
     project: Project, manifest: Manifest, view: str, records: Mapping[str, FileRecord]
 ) -> list[list[bytes]]:
-    """For each study the row ids of a view's images; files without content are left out."""
-    rows: list[list[bytes]] = [[] for _ in range(len(manifest))]
+    """For each study the row ids of a view's images and slices; unreadable ones are left out.
+
+    Of an imported view: the row that was imported for the study.
+    """
+    if project.config.views[view].imported:
+        return require_import(project, view).row_ids(manifest.studies)
+    # Each once: two copies of an image in a study are one opinion, not two.
+    rows: list[dict[bytes, None]] = [{} for _ in range(len(manifest))]
     images = project.view_images(manifest, project.view(view))
     for study, file in zip(images["study"], images["file"], strict=True):
         record = records.get(file)
-        if record is not None and record.digest:
-            rows[study].append(row_id(record.digest))
-    return rows
+        if record is not None and record.pixels:
+            rows[study].update(dict.fromkeys(rows_of(record, project.config.extract.instances)))
+    return [list(ids) for ids in rows]
 
 
 def cached_table(project: Project, stores: Mapping[str, KeyStore]) -> FeatureTable:
@@ -42,7 +50,7 @@ def cached_table(project: Project, stores: Mapping[str, KeyStore]) -> FeatureTab
     manifest = project.manifest
     rows = {view: study_rows(project, manifest, view, project.contents) for view in stores}
     for view, store in stores.items():
-        _require_extracted(store, rows[view], view)
+        require_stored(project, store, rows[view], view)
     return table_from_stores(
         manifest.studies, manifest.patients, stores, rows, project.config.head.instances
     )
@@ -78,6 +86,8 @@ def require_unseen(project: Project, views: Sequence[str], rows: BoolArray, role
     patients = project.manifest.patients[rows]
     for view in views:
         made = read_provenance(project.workspace.stage1(view))
+        if project.config.views[view].imported:
+            continue  # no network of ours; what its numbers were made from, nobody here knows
         if project.config.protocol == "frozen" or made is None:
             continue
         both = shared_patients(project.workspace, made, patients, f"the network of {view}")
@@ -90,11 +100,27 @@ def require_unseen(project: Project, views: Sequence[str], rows: BoolArray, role
             )
 
 
-def _require_extracted(store: KeyStore, rows: Sequence[Sequence[bytes]], view: str) -> None:
-    # An image that nobody extracted must not pass for a missing view.
-    rejected = {image_digest(row) for row in store.rejected}
-    wanted = {row for ids in rows for row in ids}
-    waiting = sum(row not in store and image_digest(row) not in rejected for row in wanted)
+def require_stored(
+    project: Project, store: KeyStore, rows: Sequence[Sequence[bytes]], view: str
+) -> None:
+    """Refuse an image that nobody extracted: it must not pass for a missing view.
+
+    Raises:
+        ConfigError: a view has rows that are neither stored nor rejected.
+        StoreDamagedError: rows cannot be found for damage.
+    """
+    wanted = list({row for ids in rows for row in ids})
+    missing = [row for row, there in zip(wanted, store.has(wanted), strict=True) if not there]
+    waiting = sum(row not in store.rejected for row in missing)
+    if waiting and store.problems:
+        raise store.problems[0]
+    if waiting and project.config.views[view].imported:
+        raise ConfigError(
+            f"the imported numbers of {waiting} studies are not in the cache",
+            view=view,
+            cause="the cache is another one, or rows of it were damaged and taken away",
+            remedy=f"run `mvp import-features --view {view} TABLE` again",
+        )
     if waiting:
         nothing = "no cached features of this view under its present network and settings"
         raise ConfigError(

@@ -36,9 +36,10 @@ class Workspace:
         """What the image files are."""
         return self.folder / "cache" / "inventory.sqlite"
 
-    def cache(self, config: Config) -> Path:
-        """The feature store."""
-        return self.folder / config.extract.cache
+    def cache(self, config: Config) -> str | Path:
+        """The feature store: a folder, or a URL as it stands."""
+        place = config.extract.cache
+        return place if "://" in place else self.folder / place
 
     def stage1(self, view: str) -> Path:
         """A view's network: weights, history, curve, provenance."""
@@ -55,6 +56,10 @@ class Workspace:
     def training_started(self, view: str) -> Path:
         """What the training that left the checkpoint was begun with."""
         return self.stage1(view) / "started.json"
+
+    def imported(self, view: str) -> Path:
+        """Which studies have features from elsewhere, and which stored rows those are."""
+        return self.folder / "imported" / f"{view}.json"
 
     @property
     def heads(self) -> Path:

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from mvp.config import TransformConfig
-from mvp.data.datasets import ImageSet, load_ahead
+from mvp.data.datasets import ImageSet, Request, load_ahead, load_instances
 from mvp.data.readers import Limits
 from mvp.data.transforms import Transform
-from mvp.errors import ImageError
+from mvp.errors import ImageError, MissingExtraError
+from mvp.files import digest_file
 
 TRANSFORM = Transform(TransformConfig(size=16))
 N = 16
@@ -148,3 +149,179 @@ def test_an_iterator_may_be_dropped_in_one_of_its_own_threads(files, monkeypatch
         thread.join(10)
     assert held == []
     assert problems == []
+
+
+@pytest.fixture
+def volumes(tmp_path):
+    rng = np.random.default_rng(1)
+    paths = [tmp_path / f"v{i}.npy" for i in range(6)]
+    for i, path in enumerate(paths):
+        np.save(path, rng.integers(0, 255, (2 + 3 * i, 20, 16), np.uint8))
+    return [str(path) for path in paths]
+
+
+def whole(file, digest=None):
+    return Request(file, digest, tuple(range(len(np.load(file)))))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("ahead", [0, 1, 7, 1000])
+def test_instances_come_in_order_whatever_the_threads(volumes, files, workers, ahead):
+    requests = [whole(v) for v in volumes]
+    requests[2:2] = [Request(files[0], None, (0,)), Request(volumes[5], None, (1, 4, 16))]
+    got = list(load_instances(iter(requests), TRANSFORM, Limits(), workers, ahead))
+    wanted = []
+    for request in requests:
+        array = np.load(request.file)
+        stack = array if array.ndim == 3 else array[None]
+        wanted += [TRANSFORM.prepare(stack[i]) for i in request.instances]
+    assert len(got) == len(wanted)
+    assert all(torch.equal(a, b) for a, b in zip(got, wanted, strict=True))
+
+
+def test_a_file_is_decoded_once_for_all_its_instances(volumes, monkeypatch):
+    from mvp.data import datasets
+
+    seen = []
+    read = datasets.read_instances
+    monkeypatch.setattr(datasets, "read_instances", lambda f, x: seen.append(f) or read(f, x))
+    list(load_instances([whole(v) for v in volumes], TRANSFORM, Limits(), 2, 8))
+    assert sorted(seen) == sorted(volumes)
+
+
+@pytest.mark.parametrize("ahead", [1, 4, 12])
+def test_no_more_than_so_many_instances_are_under_way(volumes, files, ahead):
+    """What is pulled is what was claimed: a generator must not be drained ahead of its use."""
+    requests = [whole(volumes[i % 6]) for i in range(30)] + [Request(files[0], None, (0,))] * 20
+    pulled = []
+
+    def claim():
+        for request in requests:
+            pulled.append(request)
+            yield request
+
+    loaded = load_instances(claim(), TRANSFORM, Limits(), 2, ahead)
+    assert pulled == []  # before the first is asked for
+    given = 0
+    for _ in loaded:
+        under_way = sum(len(r.instances) for r in pulled) - given
+        # One more may have been pulled, to see that it does not fit.
+        assert under_way - len(pulled[-1].instances) <= max(ahead, 17)
+        assert under_way <= max(ahead, 17) + len(pulled[-1].instances)
+        given += 1
+    assert given == sum(len(r.instances) for r in requests)
+    assert pulled == requests
+
+
+def test_a_volume_larger_than_the_room_goes_alone(volumes, monkeypatch):
+    import threading
+
+    from mvp.data import datasets
+
+    lock, running, most = threading.Lock(), [0], [0]
+    read = datasets.read_instances
+
+    def counting(file, limits):
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        try:
+            return read(file, limits)
+        finally:
+            with lock:
+                running[0] -= 1
+
+    monkeypatch.setattr(datasets, "read_instances", counting)
+    requests = [whole(v) for v in volumes[1:]] * 3  # of 5 to 17 instances each
+    assert len(list(load_instances(requests, TRANSFORM, Limits(), 4, 4))) == 3 * 55
+    assert most == [1]
+
+
+def test_the_next_volume_is_decoded_while_the_last_one_is_handed_out(volumes):
+    pulled = []
+
+    def claim():
+        for _ in range(3):
+            pulled.append(1)
+            yield whole(volumes[2])  # of 8 instances
+
+    loaded = load_instances(claim(), TRANSFORM, Limits(), 2, 12)
+    for _ in range(6):
+        next(loaded)
+    assert len(pulled) >= 2
+
+
+def test_a_request_for_nothing_gives_nothing(volumes):
+    requests = [Request(volumes[0], None, ()), whole(volumes[1]), Request("none.npy", None, ())]
+    assert len(list(load_instances(requests, TRANSFORM, Limits(), 2, 0))) == 5
+    assert list(load_instances([], TRANSFORM, Limits(), 2, 4)) == []
+
+
+def test_a_damaged_volume_is_an_error_for_each_of_its_instances(volumes):
+    from pathlib import Path
+
+    request = whole(volumes[1])
+    Path(volumes[1]).write_bytes(b"no array")
+    requests = [whole(volumes[0]), request, whole(volumes[2])]
+    got = list(load_instances(requests, TRANSFORM, Limits(), 2, 4))
+    assert [isinstance(g, ImageError) for g in got] == [False] * 2 + [True] * 5 + [False] * 8
+    assert volumes[1] in str(got[2])
+
+
+def test_one_instance_that_cannot_be_prepared_is_an_error_of_its_own(volumes):
+    class Picky:
+        def __init__(self):
+            self.seen = 0
+
+        def prepare(self, pixels):
+            self.seen += 1
+            if self.seen == 2:
+                raise ZeroDivisionError("x\ny")
+            return TRANSFORM.prepare(pixels)
+
+    got = list(load_instances([whole(volumes[1])], Picky(), Limits(), 1, 9))
+    assert [isinstance(g, ImageError) for g in got] == [False, True, False, False, False]
+    assert volumes[1] in str(got[1])
+    assert str(got[1]).isprintable()
+
+
+def test_an_instance_that_is_not_there_is_an_error(volumes):
+    got = list(load_instances([Request(volumes[0], None, (0, 2, 9))], TRANSFORM, Limits(), 2, 4))
+    assert [isinstance(g, ImageError) for g in got] == [False, True, True]
+    assert "2 images" in str(got[1])
+
+
+def test_a_file_of_other_content_is_refused(volumes):
+    from pathlib import Path
+
+    right = digest_file(Path(volumes[0]))
+    requests = [whole(volumes[0], right), whole(volumes[1], right)]
+    got = list(load_instances(requests, TRANSFORM, Limits(), 2, 4))
+    assert [isinstance(g, ImageError) for g in got] == [False] * 2 + [True] * 5
+    assert "changed" in str(got[2])
+
+
+def test_training_takes_no_slice_of_a_volume_for_an_image(volumes):
+    (error,) = load_ahead([volumes[0]], TRANSFORM, Limits(), 2, 4)
+    assert "frozen" in str(error)
+
+
+def test_a_missing_library_ends_the_run_and_is_no_fault_of_an_image(volumes, monkeypatch):
+    from mvp.data import datasets
+
+    def missing(*_):
+        raise MissingExtraError("pydicom", "dicom", "reading DICOM")
+
+    monkeypatch.setattr(datasets, "read_instances", missing)
+    with pytest.raises(MissingExtraError):
+        list(load_instances([whole(volumes[0])], TRANSFORM, Limits(), 2, 4))
+
+
+def test_an_error_of_the_claiming_generator_comes_through(volumes):
+    def claim():
+        yield whole(volumes[0])
+        raise LookupError("the ledger is gone")
+
+    loaded = load_instances(claim(), TRANSFORM, Limits(), 2, 1)
+    with pytest.raises(LookupError):
+        list(loaded)

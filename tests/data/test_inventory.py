@@ -1,6 +1,8 @@
 """What the files are: read once, read again when they changed, and never trusted too long."""
 
+import multiprocessing
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from mvp.data import inventory
 from mvp.data.inventory import Inventory
 from mvp.data.readers import Limits
-from mvp.errors import DataError
+from mvp.errors import DataError, MissingExtraError
 
 LIMITS = Limits()
 LONG_AGO = 1_000_000_000_000_000_000
@@ -47,9 +49,9 @@ def store(tmp_path):
 
 def test_unchanged_files_are_not_read_again(tmp_path, store, opened):
     files = [write(tmp_path / f"{i}.npy", i) for i in range(40)]
-    first = store.scan(files, LIMITS, decode=True)
+    first = store.scan(files, LIMITS)
     assert sorted(opened) == sorted(files)
-    assert Inventory(store.path).scan(files, LIMITS, decode=True) == first
+    assert Inventory(store.path).scan(files, LIMITS) == first
     assert Inventory(store.path).scan(files, LIMITS) == first
     assert len(opened) == 40
 
@@ -64,9 +66,9 @@ def test_a_file_listed_twice_is_read_once(tmp_path, store, opened):
 def test_a_changed_file_of_the_same_size_is_seen(tmp_path, store, when):
     """Also when its time stamp was set back, as copies that keep time stamps do."""
     file = write(tmp_path / "a.npy", 1)
-    before = store.scan([file], LIMITS, decode=True)[file]
+    before = store.scan([file], LIMITS)[file]
     write(tmp_path / "a.npy", 2, when)
-    after = store.scan([file], LIMITS, decode=True)[file]
+    after = store.scan([file], LIMITS)[file]
     assert after.digest != before.digest
     assert after.pixels != before.pixels
 
@@ -80,13 +82,67 @@ def test_a_file_changed_just_before_the_scan_is_read_again(tmp_path, store, open
     assert opened == [file, file]
 
 
-def test_decoding_later_upgrades_a_record(tmp_path, store, opened):
-    file = write(tmp_path / "a.npy")
-    assert store.scan([file], LIMITS)[file].pixels is None
-    decoded = store.scan([file], LIMITS, decode=True)[file]
-    assert decoded.pixels
-    assert store.scan([file], LIMITS)[file] == decoded
+def test_a_damaged_file_is_tried_again_every_time(tmp_path, store, opened):
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"no array")
+    age(path)
+    for _ in range(2):
+        record = store.scan([str(path)], LIMITS)[str(path)]
+        assert record.error
+        assert record.pixels is None
     assert len(opened) == 2
+    assert store.known([str(path)]) == {str(path): record}
+
+
+def test_a_record_says_what_is_in_the_file(tmp_path, store):
+    arrays = {
+        "grey": (np.zeros((4, 6), np.uint16), (4, 6), 16, 1),
+        "colour": (np.arange(72, dtype=np.uint8).reshape(4, 6, 3), (4, 6, 3), 8, 1),
+        "volume": (np.zeros((5, 4, 6), np.uint8), (4, 6), 8, 5),
+        "float": (np.zeros((2, 4, 6), np.float64), (4, 6), 32, 2),
+    }
+    for name, (values, *_) in arrays.items():
+        np.save(tmp_path / f"{name}.npy", values)
+        age(tmp_path / f"{name}.npy")
+    files = {name: str(tmp_path / f"{name}.npy") for name in arrays}
+    for _ in range(2):  # decoded, and remembered
+        records = store.scan(files.values(), LIMITS)
+        for name, (_, shape, bits, instances) in arrays.items():
+            record = records[files[name]]
+            assert (record.shape, record.bits, record.instances) == (shape, bits, instances)
+            assert record.size == Path(files[name]).stat().st_size
+            assert record.mtime_ns == LONG_AGO
+
+
+def test_a_stack_of_one_has_the_pixels_of_its_image(tmp_path, store):
+    values = np.arange(24, dtype=np.uint8).reshape(4, 6)
+    names = {"image": values, "one": values[None], "two": np.stack([values, values])}
+    for name, array in names.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    image, one, two = store.scan([str(tmp_path / f"{n}.npy") for n in names], LIMITS).values()
+    assert image.pixels == one.pixels != two.pixels
+
+
+@pytest.mark.parametrize("moment", ["digest_file", "read_instances"])
+def test_a_file_that_changes_while_it_is_read_is_an_error_and_not_remembered(
+    tmp_path, store, monkeypatch, moment
+):
+    """Or the pixels of one content would stand under the digest of another."""
+    file = write(tmp_path / "a.npy", 1)
+    original = getattr(inventory, moment)
+
+    def meanwhile(*arguments):
+        result = original(*arguments)
+        write(tmp_path / "a.npy", 2, LONG_AGO + 1)
+        return result
+
+    with monkeypatch.context() as patched:
+        patched.setattr(inventory, moment, meanwhile)
+        record = store.scan([file], LIMITS)[file]
+    assert "changed while" in record.error
+    assert (record.digest, record.pixels) == ("", None)
+    assert store.known([file]) == {}
+    assert store.scan([file], LIMITS)[file].error == ""
 
 
 def test_the_same_pixels_in_other_files_have_one_pixel_digest(tmp_path, store):
@@ -102,7 +158,7 @@ def test_the_same_pixels_in_other_files_have_one_pixel_digest(tmp_path, store):
     np.save(tmp_path / "16.npy", values.astype(np.uint16))
     names = ["a.npy", "f.npy", "a.png", "c.png", "t.npy", "w.npy", "16.npy"]
     files = [str(tmp_path / n) for n in names]
-    records = store.scan(files, LIMITS, decode=True)
+    records = store.scan(files, LIMITS)
     pixels = [records[f].pixels for f in files]
     assert len(set(pixels[:4])) == 1
     assert len(set(pixels)) == 4
@@ -112,7 +168,7 @@ def test_the_same_pixels_in_other_files_have_one_pixel_digest(tmp_path, store):
 def test_missing_and_empty_files_have_a_reason_and_no_digest(tmp_path, store):
     (tmp_path / "empty.png").write_bytes(b"")
     files = [str(tmp_path / "none.npy"), str(tmp_path / "empty.png"), str(tmp_path), "a\0b"]
-    records = store.scan(files, LIMITS, decode=True)
+    records = store.scan(files, LIMITS)
     assert list(records) == files
     for record, says in zip(
         records.values(), ["there", "0 bytes", "not a file", "there"], strict=True
@@ -127,7 +183,7 @@ def test_a_damaged_file_has_a_reason_and_a_digest(tmp_path, store):
     path = tmp_path / "a.png"
     path.write_bytes(b"no image")
     age(path)
-    record = store.scan([str(path)], LIMITS, decode=True)[str(path)]
+    record = store.scan([str(path)], LIMITS)[str(path)]
     assert record.digest
     assert "decoded" in record.error
     assert str(path) not in record.error
@@ -135,8 +191,8 @@ def test_a_damaged_file_has_a_reason_and_a_digest(tmp_path, store):
 
 def test_a_file_that_was_too_large_is_tried_again_when_the_limit_is_raised(tmp_path, store):
     file = write(tmp_path / "a.npy")
-    assert "max_pixels" in store.scan([file], Limits(max_pixels=15), decode=True)[file].error
-    assert store.scan([file], Limits(max_pixels=16), decode=True)[file].error == ""
+    assert "max_pixels" in store.scan([file], Limits(max_pixels=15))[file].error
+    assert store.scan([file], Limits(max_pixels=16))[file].error == ""
 
 
 def test_a_link_that_leads_out_is_refused_even_when_it_is_remembered(tmp_path, store):
@@ -187,5 +243,81 @@ def test_two_scans_at_a_time(tmp_path, store):
 
     files = [write(tmp_path / f"{i}.npy", i) for i in range(30)]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: store.scan(files, LIMITS, decode=True), range(4)))
+        found = list(pool.map(lambda _: store.scan(files, LIMITS), range(4)))
     assert all(records == found[0] for records in found)
+
+
+def _scan_in_a_process(path, files, barrier, answers):
+    try:
+        inventory._BATCH_FILES = 3
+        barrier.wait(60)
+        answers.put(Inventory(path).scan(files, LIMITS))
+    except BaseException as error:  # noqa: BLE001 - the parent tells
+        answers.put(error)
+
+
+def test_four_processes_share_one_inventory(tmp_path):
+    """They begin together on a file that is not there yet, and write in small batches."""
+    files = [write(tmp_path / f"{i}.npy", i) for i in range(60)]
+    path = tmp_path / "cache" / "inventory.sqlite"
+    context = multiprocessing.get_context("spawn")
+    barrier, answers = context.Barrier(4), context.Queue()
+    processes = [
+        context.Process(target=_scan_in_a_process, args=(path, files[i:], barrier, answers))
+        for i in range(4)
+    ]
+    for process in processes:
+        process.start()
+    found = [answers.get(timeout=120) for _ in processes]
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    assert not [error for error in found if isinstance(error, BaseException)]
+    whole = max(found, key=len)
+    assert all(whole[f] == r for records in found for f, r in records.items())
+    assert Inventory(path).known(files) == whole
+
+
+def _scan_and_be_killed(path, files):
+    inventory._BATCH_FILES = 5
+    read = inventory.read_instances
+
+    def deadly(file, limits):
+        if file == files[40]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(file, limits)
+
+    inventory.read_instances = deadly
+    Inventory(path).scan(files, LIMITS, workers=1)
+
+
+def test_a_kill_costs_no_more_than_a_batch_and_what_is_ahead(tmp_path, opened):
+    files = [write(tmp_path / f"{i}.npy", i) for i in range(60)]
+    store = Inventory(tmp_path / "inventory.sqlite")
+    process = multiprocessing.get_context("spawn").Process(
+        target=_scan_and_be_killed, args=(store.path, files)
+    )
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    assert len(store.known(files)) >= 20
+    assert len(store.scan(files, LIMITS)) == 60
+    assert len(opened) <= 40
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MissingExtraError("x", "dicom", "reading")])
+def test_what_was_decoded_before_the_scan_was_broken_off_is_remembered(
+    tmp_path, store, monkeypatch, error
+):
+    files = [write(tmp_path / f"{i}.npy", i) for i in range(30)]
+    read = inventory.read_instances
+
+    def breaks(file, limits):
+        if file == files[20]:
+            raise error
+        return read(file, limits)
+
+    monkeypatch.setattr(inventory, "read_instances", breaks)
+    with pytest.raises(error if isinstance(error, type) else type(error)):
+        store.scan(files, LIMITS, workers=1)
+    assert set(store.known(files)) == set(files[:20])

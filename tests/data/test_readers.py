@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mvp.data.readers import Limits, read_image
+from mvp.data.readers import Limits, read_image, read_instances
 from mvp.errors import ImageError
 
 DEFAULT = Limits()
@@ -160,7 +160,12 @@ def test_arrays(tmp_path, dtype, order):
     ("values", "says"),
     [
         (np.array([{"a": 1}], dtype=object), "decoded"),
-        (np.zeros((3, 4, 4), np.uint8), "(3, 4, 4)"),
+        (np.zeros((3, 4, 4), np.uint8), "3 images"),
+        (np.zeros((2, 3, 4, 4), np.uint8), "(2, 3, 4, 4)"),
+        (np.zeros((2, 2, 3, 4, 3), np.uint8), "(2, 2, 3, 4, 3)"),
+        (np.zeros((0, 4, 4), np.uint8), "(0, 4, 4)"),
+        (np.zeros((4, 4, 3), np.uint16), "colour"),
+        (np.zeros((9, 4, 3), np.float32), "colour"),
         (np.zeros(4, np.uint8), "(4,)"),
         (np.zeros((0, 4), np.uint8), "(0, 4)"),
         (np.array([[1.0, np.nan]]), "finite"),
@@ -179,6 +184,59 @@ def test_arrays_that_are_no_image_are_refused(tmp_path, values, says):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         refused(path, says=says)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_volume_keeps_its_slices_in_order(tmp_path, dtype, order):
+    slices = np.stack([film(), film()[::-1], film()[:, ::-1], film() // 2]).astype(dtype)
+    np.save(tmp_path / "v.npy", np.asarray(slices, order=order))
+    stack = read_instances(tmp_path / "v.npy")
+    assert stack.dtype == (dtype if np.dtype(dtype).kind == "u" else np.float32)
+    assert stack.flags.c_contiguous
+    np.testing.assert_array_equal(stack, slices)
+    assert 'protocol = "frozen"' in refused(tmp_path / "v.npy", says="4 images")
+
+
+def test_a_last_axis_of_three_is_colour(tmp_path):
+    """Three slices are told from three colours by where they stand; one slice is one image."""
+    rgb = np.stack([film(), film()[:, ::-1], np.zeros_like(film())], axis=2)
+    path = tmp_path / "c.npy"
+    np.save(path, rgb)
+    np.testing.assert_array_equal(read_image(path), rgb)
+    np.testing.assert_array_equal(read_instances(path), rgb[None])
+    np.save(path, np.stack([rgb, rgb[::-1]]))
+    np.testing.assert_array_equal(read_instances(path), [rgb, rgb[::-1]])
+    np.save(path, rgb.transpose(2, 0, 1))
+    np.testing.assert_array_equal(read_instances(path), rgb.transpose(2, 0, 1))
+    np.save(path, film()[None])
+    np.testing.assert_array_equal(read_image(path), film())
+    np.save(path, np.repeat(film()[..., None], 3, axis=2))  # grey, saved in colour
+    np.testing.assert_array_equal(read_instances(path), film()[None])
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.bmp", "a.npy"])
+def test_a_single_image_is_a_stack_of_one(tmp_path, name):
+    path = tmp_path / name
+    if name == "a.npy":
+        np.save(path, film())
+    else:
+        grey().save(path)
+    stack = read_instances(path)
+    assert stack.shape == (1, 10, 14)
+    np.testing.assert_array_equal(stack[0], read_image(path))
+
+
+def test_a_volume_has_limits_of_its_own(tmp_path):
+    path = tmp_path / "v.npy"
+    np.save(path, np.zeros((5, 20, 20), np.uint8))
+    assert read_instances(path, Limits(max_pixels=400, max_volume_pixels=2000)).shape[0] == 5
+    for limits, says in [
+        (Limits(max_pixels=399), "data.max_pixels"),
+        (Limits(max_volume_pixels=1999), "data.max_volume_pixels"),
+    ]:
+        with pytest.raises(ImageError, match=says):
+            read_instances(path, limits)
 
 
 def test_a_pickle_is_never_loaded(tmp_path):

@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-from mvp.features import FeatureKey, FeatureStore, row_id
+from mvp.features import FeatureKey, FeatureStore, Writer, row_id
 from mvp.files import digest_bytes
 
 KEY = FeatureKey("frontal", "a" * 32, "small", "pool", "avg", "b" * 32)
@@ -22,20 +22,27 @@ def numbers_of(rows, width=WIDTH):
     return np.array(drawn, np.float32).reshape(-1, width)
 
 
-def opened(root, key=KEY):
-    return FeatureStore(root).open(key)
+def opened(root, key=KEY, **options):
+    return FeatureStore(root, **options).open(key)
 
 
-def fill(store, rows, unit_rows=4, rejected=(), stop=None, width=WIDTH):
+def fill(store, rows, unit_rows=4, rejected=(), stop=None, width=WIDTH, **settings):
     """Extract as the stage does, up to `stop` units; gives the units computed."""
-    tasks = store.plan(rows, width, unit_rows, {})[:stop]
-    for task in tasks:
-        values = numbers_of(task.rows, width)
-        wrong = {i: "damaged" for i, row in enumerate(task.rows) if row in set(rejected)}
-        values[list(wrong)] = np.nan
-        store.commit(task, values, wrong)
+    done = []
+    with Writer(store) as writer:
+        tasks = writer.plan(rows, width, unit_rows, {}, **settings)[:stop]
+        while tasks:
+            for task in writer.claimed(tasks):
+                values = numbers_of(task.rows, width)
+                wrong = {i: "damaged" for i, row in enumerate(task.rows) if row in set(rejected)}
+                values[list(wrong)] = np.nan
+                if writer.commit(task, values, wrong):
+                    done.append(task.unit)
+            tasks = writer.still_open(tasks)
+            if tasks:
+                writer.pause()
     store.refresh()
-    return [task.unit for task in tasks]
+    return done
 
 
 def files_of(folder):

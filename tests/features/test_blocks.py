@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
-from cached import KEY, WIDTH, fill, ids, numbers_of, opened
+from cached import KEY, WIDTH, fill, flip, ids, numbers_of, opened
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mvp.features import table_from_stores
+from mvp.errors import StoreDamagedError
+from mvp.features import FeatureStore, table_from_stores
+from mvp.features.collect import collect, garbage
+from mvp.features.compact import compact
 
 
 def texts(n):
@@ -68,13 +71,12 @@ def test_views_are_joined_by_study_and_keep_their_keys(tmp_path):
 
 
 def test_damage_under_a_table_is_an_error_not_a_missing_view(tmp_path):
-    from mvp.errors import StoreDamagedError
-
     store = opened(tmp_path)
     rows = ids(range(4))
     fill(store, rows)
     table = table_of({"frontal": store}, {"frontal": [[r] for r in rows]})
-    store.segments[0].stored_object(0).unlink()
+    segment = store.segments[0]
+    segment.storage.local(segment.chunk(0)).unlink()
     with pytest.raises(StoreDamagedError):
         table.matrix()
 
@@ -83,3 +85,47 @@ def test_an_empty_store_gives_a_table_without_columns(tmp_path):
     table = table_of({"frontal": opened(tmp_path)}, {"frontal": [ids([1]), []]})
     assert table.matrix().shape == (2, 0)
     assert not table.presence.any()
+
+
+def test_rows_that_are_not_found_in_a_damaged_store_are_an_error_too(tmp_path):
+    rows = ids(range(4))
+    for some in (rows[:2], rows[2:]):
+        fill(opened(tmp_path), some)
+    store = opened(tmp_path)
+    segment = store.segments[0]
+    flip(segment.storage.local(f"{segment.folder}/plan.npy"))
+    with pytest.raises(StoreDamagedError):
+        table_of({"frontal": opened(tmp_path)}, {"frontal": [[r] for r in rows]})
+    table = table_of(
+        {"frontal": opened(tmp_path)}, {"frontal": [[r] for r in store.segments[1].rows]}
+    )
+    assert table.presence.all()
+
+
+@pytest.mark.parametrize("leftovers", [False, True])
+def test_a_table_goes_on_when_its_segments_are_merged_and_taken_away(tmp_path, leftovers):
+    rows = ids(range(6))
+    for some in (rows[:2], rows[2:4], rows[4:]):
+        fill(opened(tmp_path), some)
+    store, lists = opened(tmp_path), [rows[:1], rows[1:3], rows[3:]]
+    table, old = table_of({"frontal": store}, {"frontal": lists}), store.segments[0].folder
+    direct = opened(tmp_path)
+    compact(opened(tmp_path), 4)
+    root = FeatureStore(tmp_path)
+    collect(root, garbage(root, {(KEY.view, KEY.digest)}))
+    if leftovers:  # collecting was broken off
+        (tmp_path / old / "ledger").mkdir(parents=True)
+    wanted = [numbers_of(some).mean(axis=0) for some in lists]
+    np.testing.assert_allclose(table.matrix(), wanted, rtol=1e-6)
+    np.testing.assert_array_equal(direct.read(rows), numbers_of(rows))
+
+
+def test_a_table_whose_rows_were_deleted_says_so(tmp_path):
+    rows = ids(range(4))
+    fill(opened(tmp_path), rows)
+    store = opened(tmp_path)
+    table = table_of({"frontal": store}, {"frontal": [[r] for r in rows]})
+    root = FeatureStore(tmp_path)
+    collect(root, garbage(root, set()))
+    with pytest.raises(StoreDamagedError, match="deleted"):
+        table.matrix()

@@ -24,7 +24,7 @@ def test_every_field_makes_another_key_and_is_named_in_words(field):
 def test_the_key_names_all_that_decides_the_numbers():
     assert set(FIELDS) == {
         "view", "weights", "architecture", "layer", "pooling",
-        "transform", "precision", "dtype", "engine", "version",
+        "transform", "instances", "precision", "dtype", "engine", "version",
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torchvision.models import VisionTransformer
 
 
 class Tiny(nn.Module):
@@ -107,3 +108,20 @@ def not_a_module():
 
 def failing():
     raise OSError("no such GPU")
+
+
+class Transformer(VisionTransformer):
+    """torchvision's vision transformer, small: 16 patches and a class token of 12 numbers."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            image_size=32,
+            patch_size=8,
+            num_layers=2,
+            num_heads=2,
+            hidden_dim=12,
+            mlp_dim=24,
+            num_classes=3,
+        )
+        # As torchvision leaves it, the classifier gives zeros.
+        nn.init.normal_(self.heads.head.weight)

@@ -10,10 +10,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import mvp
 from mvp import cli
+from mvp.pipeline.networks import open_stores
+from mvp.pipeline.project import Project
+from mvp.pipeline.tables import cached_table
 
 STUDIES = 120
 SMALL_TOML = """
@@ -84,6 +89,80 @@ def write_rows(ws, rows):
         writer.writerows(rows)
 
 
+FILMS_TOML = """
+protocol = "frozen"
+
+[data]
+table = "studies.csv"
+root = "data"
+
+[views.frontal]
+aliases = ["PA"]
+
+[labels.finding]
+
+[network]
+name = "small"
+
+[transform]
+size = 32
+
+[extract]
+unit_rows = 16
+batch_size = 8
+
+[head]
+learner = "logistic"
+
+[evaluate]
+draws = 100
+"""
+
+
+def write_films(folder, count, toml=FILMS_TOML, side=32):
+    """A workspace with one small film a study and patient, frozen; gives the files by study."""
+    (folder / "data").mkdir(parents=True)
+    (folder / "mvp.toml").write_text(toml)
+    rng = np.random.default_rng(count)
+    rows, files = [], {}
+    for i in range(count):
+        study = f"s{i:04}"
+        files[study] = folder / "data" / f"{study}.png"
+        pixels = rng.integers(0, 256, (side, side), dtype=np.uint8)
+        Image.fromarray(pixels).save(files[study], compress_level=1)
+        rows.append([study, f"p{i}", "PA", files[study].name, i % 2])
+    write_studies(folder, rows)
+    return files
+
+
+def write_studies(folder, rows):
+    """The table of such a workspace: study, patient, view, path, finding."""
+    with (folder / "studies.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["study", "patient", "view", "path", "finding"])
+        writer.writerows(rows)
+
+
+def features_of(ws, view="frontal"):
+    """(study, feature) the table that learners read of one view."""
+    project = Project(ws, progress=False)
+    return cached_table(project, open_stores(project, [view])).block(view)
+
+
+def rejects_of(ws, verb="extract"):
+    """Path to reason, from the last reject table of a verb."""
+    table = sorted(ws.glob(f"runs/*-{verb}/rejected.csv"))[-1]
+    with table.open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len({row["path"] for row in rows}) == len(rows)
+    return {row["path"]: row["reason"] for row in rows}
+
+
+def claims_of(ws):
+    """Claims that stand in a workspace's store; a finished run leaves none."""
+    return [p for p in (ws / "cache").glob("*/*/claims/*") if not p.name.startswith(".partial-")]
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """A workspace with trained networks and cached features: read only."""
@@ -147,6 +226,18 @@ def finish(*arguments, code=0, cwd=None):
     assert "Traceback" not in err, err
     assert process.returncode == code, err
     return out
+
+
+def together(*commands, code=0):
+    """Run several commands at once, each with --json: gives what each printed."""
+    processes = [start(*arguments, "--json", "--quiet") for arguments in commands]
+    said = []
+    for process in processes:
+        out, err = process.communicate(timeout=300)
+        assert "Traceback" not in err, err
+        assert process.returncode == code, err
+        said.append(json.loads(out))
+    return said
 
 
 def finish_json(*arguments, code=0, cwd=None):

@@ -48,8 +48,9 @@ def test_the_whole_way(ws):
     again = finish_json("extract", "-w", ws)
     for view, alias in (("frontal", "PA"), ("lateral", "LL")):
         images = int((table["view"] == alias).sum())
-        assert first["views"][view]["rows"] == images
-        assert first["views"][view]["forward_passes"] == images
+        for count in ("images", "rows", "computed", "forward_passes"):
+            assert first["views"][view][count] == images
+        assert first["views"][view]["cached"] == again["views"][view]["computed"] == 0
         assert again["views"][view]["rows"] == again["views"][view]["cached"] == images
         assert again["views"][view]["rejected"] == 0
     assert again["forward_passes"] == 0

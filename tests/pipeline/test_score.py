@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import mvp
-from mvp.data import datasets, readers
+from mvp.data import datasets, inventory, readers
 from mvp.pipeline import _score
 from mvp.stages import score as stage
 from tests.pipeline.test_freshness import write_extra
@@ -52,9 +52,10 @@ def test_cached_only_opens_no_image(fitted, monkeypatch):
     def opened(*_):
         raise AssertionError("an image was opened")
 
-    for module in (readers, datasets):
-        monkeypatch.setattr(module, "read_image", opened)
-    monkeypatch.setattr("mvp.data.inventory.digest_file", opened)
+    for module in (readers, datasets, inventory):
+        for name in ("read_image", "read_instances", "digest_file", "check_file"):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, opened)
     done = mvp.score(path, fitted, cached_only=True, progress=False)
     assert done.forward_passes == 0
     assert done.cached == len(known)

@@ -11,89 +11,38 @@ from mvp.data.readers import Limits, read_image
 from mvp.data.transforms import Transform
 from mvp.errors import MvpError
 from mvp.features import FeatureStore, row_id
-from mvp.files import digest_file
 from mvp.networks import build
 from mvp.stages.extract import extract, feature_key
-
-NETWORK = NetworkConfig(name="small")
-TRANSFORM = Transform(TransformConfig(size=32))
-
-
-@pytest.fixture(scope="module")
-def network():
-    torch.manual_seed(0)
-    made = build(NETWORK, 3)
-    # Statistics as after training: fresh batch norm would hide a network in training mode.
-    for module in made.module.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.normal_(module.running_mean)
-            torch.nn.init.uniform_(module.running_var, 0.5, 2)
-    made.module.eval()
-    return made
+from tests.stages.extracting import (
+    NETWORK,
+    TRANSFORM,
+    counting_forwards,
+    plain_forward,
+    read,
+    run,
+    scan,
+)
 
 
-@pytest.fixture
-def images(tmp_path):
-    """Digest to file of 16 asymmetric films of different sizes."""
-    rng = np.random.default_rng(0)
-    found = {}
-    for i in range(16):
-        pixels = rng.integers(0, 256, (30 + i, 40), dtype=np.uint8)
-        path = tmp_path / f"{i}.png"
-        Image.fromarray(pixels).save(path)
-        found[digest_file(path)] = str(path)
-    return found
-
-
-def run(network, images, folder, *, batch=8, unit=1024, workers=2, transform=TRANSFORM, **kwargs):
-    key = feature_key("frontal", network, NETWORK, transform, kwargs.pop("dtype", "float32"))
-    store = FeatureStore(folder).open(key)
-    result = extract(
-        network,
-        NETWORK,
-        transform,
-        images,
-        store,
-        settings=ExtractConfig(batch_size=batch, unit_rows=unit),
-        limits=Limits(),
-        device=torch.device("cpu"),
-        workers=workers,
-        progress=False,
-        **kwargs,
-    )
-    return store, result
-
-
-def read(store, images):
-    return store.read([row_id(digest) for digest in images])
-
-
-def plain_forward(network, images):
-    """Without hooks, batches, stores or threads: one image at a time through the body."""
-    body = torch.nn.Sequential(*list(network.module.children())[:-1], torch.nn.Flatten())
-    rows = []
-    with torch.no_grad():
-        for file in images.values():
-            batch = TRANSFORM.finish(TRANSFORM.prepare(read_image(file))[None])
-            rows.append(body(batch)[0].numpy())
-    return np.stack(rows)
+def key_of(network, view="frontal", config=NETWORK, transform=TRANSFORM, **settings):
+    return feature_key(view, network, config, transform, ExtractConfig(**settings))
 
 
 @pytest.mark.parametrize("batch", [1, 3, 16])
-def test_cached_features_equal_a_plain_forward_pass(network, images, tmp_path, batch):
-    store, result = run(network, images, tmp_path / "c", batch=batch, unit=5)
+def test_cached_features_equal_a_plain_forward_pass(network, files, images, tmp_path, batch):
+    store, result = run(network, images, tmp_path / "c", batch_size=batch, unit_rows=5)
     assert result.forward_passes == result.rows == 16
-    np.testing.assert_allclose(read(store, images), plain_forward(network, images), atol=1e-5)
+    np.testing.assert_allclose(read(store, images), plain_forward(network, files), atol=1e-5)
 
 
 def test_order_and_workers_change_no_bit_and_batch_size_only_the_last_ones(
     network, images, tmp_path
 ):
-    shuffled = dict(sorted(images.items()))
-    base = read(run(network, images, tmp_path / "a", batch=16)[0], images)
-    other = read(run(network, shuffled, tmp_path / "b", batch=16, workers=1)[0], images)
-    four = read(run(network, shuffled, tmp_path / "c", batch=16, workers=4)[0], images)
-    ones = read(run(network, images, tmp_path / "d", batch=1)[0], images)
+    shuffled = sorted(images, key=lambda record: record.pixels)
+    base = read(run(network, images, tmp_path / "a", batch_size=16)[0], images)
+    other = read(run(network, shuffled, tmp_path / "b", batch_size=16, workers=1)[0], images)
+    four = read(run(network, shuffled, tmp_path / "c", batch_size=16, workers=4)[0], images)
+    ones = read(run(network, images, tmp_path / "d", batch_size=1)[0], images)
     assert (base == other).all()
     assert (base == four).all()
     np.testing.assert_allclose(base, ones, atol=1e-5)
@@ -102,25 +51,21 @@ def test_order_and_workers_change_no_bit_and_batch_size_only_the_last_ones(
 def test_a_second_run_makes_no_forward_pass_and_a_new_image_only_its_own(
     network, images, tmp_path, monkeypatch
 ):
-    some = dict(list(images.items())[:10])
+    some = images[:10]
     run(network, some, tmp_path / "c")
-    forwards = []
-    forward = type(network).forward
-    monkeypatch.setattr(
-        type(network), "forward", lambda self, x: (forwards.append(len(x)), forward(self, x))[1]
-    )
+    forwards = counting_forwards(monkeypatch, network)
     _, again = run(network, some, tmp_path / "c")
     assert forwards == []
-    assert (again.rows, again.forward_passes, again.cached) == (10, 0, 10)
+    assert (again.rows, again.forward_passes, again.computed) == (10, 0, 0)
     _, more = run(network, images, tmp_path / "c")
-    assert sum(forwards) == more.forward_passes == 6
-    assert more.cached == 10
+    assert sum(forwards) == more.forward_passes == more.computed == 6
+    assert more.rows == 16
 
 
-def test_the_linear_head_sees_the_same_loss_live_and_cached(network, images, tmp_path):
+def test_the_linear_head_sees_the_same_loss_live_and_cached(network, files, images, tmp_path):
     store, _ = run(network, images, tmp_path / "c")
     labels = (torch.arange(16)[:, None] % torch.tensor([2, 3, 5]) == 0).float()
-    batch = torch.stack([TRANSFORM.prepare(read_image(f)) for f in images.values()])
+    batch = torch.stack([TRANSFORM.prepare(read_image(f)) for f in files])
     with torch.no_grad():
         live = network.module(TRANSFORM.finish(batch))
     cached = network.head(torch.from_numpy(read(store, images)))
@@ -134,13 +79,12 @@ def test_nothing_random_can_touch_the_images(network, images, tmp_path):
 
 
 def run_with(network, images, folder, transform):
-    key = feature_key("frontal", network, NETWORK, TRANSFORM, "float32")
     return extract(
         network,
         NETWORK,
         transform,
         images,
-        FeatureStore(folder / "c").open(key),
+        FeatureStore(folder / "c").open(key_of(network)),
         settings=ExtractConfig(),
         limits=Limits(),
         device=torch.device("cpu"),
@@ -182,54 +126,82 @@ def test_no_hook_is_left_behind(network, images, tmp_path):
         assert not module._forward_pre_hooks
 
 
-def test_damaged_images_are_rejected_with_the_reason_and_tried_again_for_free(
-    network, images, tmp_path
+def test_images_that_fail_are_rejected_with_the_reason_and_tried_again_for_free(
+    network, files, images, tmp_path
 ):
-    bad = tmp_path / "bad.png"
-    bad.write_bytes(b"no image")
-    some = {digest_file(bad): str(bad), **images}
-    _, first = run(network, some, tmp_path / "c", unit=4)
-    assert list(first.rejected) == [digest_file(bad)]
-    assert "decoded" in first.rejected[digest_file(bad)]
-    assert first.rows == first.forward_passes == 16
-    store, second = run(network, some, tmp_path / "c", unit=4)
+    bad = tmp_path / "bad.npy"
+    np.save(bad, np.zeros((30, 30), np.float32))  # its full range is unknown
+    some = scan([*files[:3], bad, *files[3:]])
+    _, first = run(network, some, tmp_path / "c", unit_rows=4)
+    assert list(first.rejected) == [some[3].pixels]
+    assert "floating-point" in first.rejected[some[3].pixels]
+    assert first.rows == first.forward_passes == first.computed == 16
+    store, second = run(network, some, tmp_path / "c", unit_rows=4)
     assert second.forward_passes == 0
-    assert list(second.rejected) == list(first.rejected)
+    assert second.rejected == first.rejected
     assert len(store.segments) == 1
 
 
-def test_weights_preparation_and_layer_each_make_another_key(network):
-    base = feature_key("frontal", network, NETWORK, TRANSFORM, "float32")
+def test_a_file_that_was_gone_is_computed_when_it_is_back(network, files, images, tmp_path):
+    away = tmp_path / "away.png"
+    files[5].rename(away)
+    _, first = run(network, images, tmp_path / "c", unit_rows=4)
+    assert (first.rows, first.forward_passes) == (15, 15)
+    assert "not there" in first.rejected[images[5].pixels]
+    away.rename(files[5])
+    store, second = run(network, images, tmp_path / "c", unit_rows=4)
+    assert (second.rows, second.forward_passes, second.rejected) == (16, 1, {})
+    np.testing.assert_allclose(read(store, images), plain_forward(network, files), atol=1e-5)
+
+
+def test_weights_preparation_layer_and_slices_each_make_another_key(network):
+    base = key_of(network)
     crop = Transform(TransformConfig(size=32, fit="crop"))
     torch.manual_seed(1)
     others = [
-        feature_key("lateral", network, NETWORK, TRANSFORM, "float32"),
-        feature_key("frontal", network, NETWORK, crop, "float32"),
-        feature_key("frontal", network, NETWORK, TRANSFORM, "float16"),
-        feature_key("frontal", build(NETWORK, 3), NETWORK, TRANSFORM, "float32"),
-        feature_key(
-            "frontal", network, NetworkConfig(name="small", layer="stages.2"), TRANSFORM, "float32"
-        ),
+        key_of(network, "lateral"),
+        key_of(network, transform=crop),
+        key_of(network, dtype="float16"),
+        key_of(build(NETWORK, 3)),
+        key_of(network, config=NetworkConfig(name="small", layer="stages.2")),
+        key_of(network, config=NetworkConfig(name="small", layer=["stages.2", "auto"])),
+        key_of(network, config=NetworkConfig(name="small", layer="stages.2", pooling="max")),
+        key_of(network, instances="max"),
+        key_of(network, instances="mean"),
     ]
-    assert len({base.digest, *(o.digest for o in others)}) == 6
+    assert len({base.digest, *(o.digest for o in others)}) == 10
     assert all(base.differences(o) for o in others)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"batch_size": 3},
+        {"unit_rows": 7},
+        {"compression": "zstd"},
+        {"tolerance": 0.1},
+        {"cache": "elsewhere"},
+        {"lease": 5},
+    ],
+)
+def test_how_it_is_computed_and_where_it_lies_is_no_part_of_the_key(network, settings):
+    assert key_of(network, **settings) == key_of(network)
+
+
 def test_another_head_on_the_same_body_is_the_same_key(network):
-    base = feature_key("frontal", network, NETWORK, TRANSFORM, "float32")
+    base = key_of(network)
     weights = network.head.weight.detach().clone()
     with torch.no_grad():
         network.head.weight.add_(1)
-        assert feature_key("frontal", network, NETWORK, TRANSFORM, "float32") == base
+        assert key_of(network) == base
         network.head.weight.copy_(weights)
 
 
 def test_a_file_replaced_after_its_scan_does_not_give_its_features_to_the_old_content(
-    network, images, tmp_path
+    network, files, images, tmp_path
 ):
-    digest, file = next(iter(images.items()))
-    Image.fromarray(np.zeros((30, 30), np.uint8)).save(file)
+    Image.fromarray(np.zeros((30, 30), np.uint8)).save(files[0])
     store, result = run(network, images, tmp_path / "c")
-    assert "changed while" in result.rejected[digest]
+    assert "changed while" in result.rejected[images[0].pixels]
     assert result.rows == 15
-    assert row_id(digest) not in store
+    assert row_id(images[0].pixels) not in store

@@ -1,0 +1,55 @@
+"""What all commands share: options, the log on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import json as json_format
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+WorkspaceOption = Annotated[
+    Path, typer.Option("--workspace", "-w", help="Folder with mvp.toml (default: here).")
+]
+ViewOption = Annotated[
+    list[str] | None,
+    typer.Option("--view", help="A view; repeat it for several (default: every view)."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only warnings.")]
+HeadOption = Annotated[
+    str | None,
+    typer.Option("--head", help="Name of a fitted head (default: that of mvp.toml's learner)."),
+]
+
+_handlers: list[logging.Handler] = []
+
+
+def listen(quiet: bool) -> None:
+    """Send the package's log to stderr."""
+    logger = logging.getLogger("mvp")
+    logger.setLevel(logging.DEBUG)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(logging.WARNING if quiet else logging.INFO)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(handler)
+    logger.propagate = False
+    _handlers.append(handler)
+
+
+def show(outcome: Any, json: bool = False) -> None:
+    """Print a result and leave with its exit code."""
+    if json:
+        typer.echo(json_format.dumps(outcome.to_json(), ensure_ascii=False, allow_nan=False))
+    else:
+        typer.echo(outcome.text)
+    sys.stdout.flush()
+    raise typer.Exit(outcome.exit_code)
+
+
+def silence() -> None:
+    """Take the handlers away again."""
+    while _handlers:
+        logging.getLogger("mvp").removeHandler(_handlers.pop())
