@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from mvp.errors import DataError
 from mvp.types import FloatArray
 
+_HALF_EXPONENT = np.uint16(0x7C00)
+
 
 def finite_rows(values: NDArray[np.floating]) -> NDArray[np.bool_]:
     """(row,) whether all numbers of a row are finite."""
@@ -27,6 +29,10 @@ def all_finite(values: NDArray[np.floating]) -> bool:
             # that overflows says nothing, and every number is looked at.
             if np.isfinite(np.dot(flat, flat)):
                 return True
+    if values.dtype == np.float16:
+        # By its exponent: NumPy looks at halves one by one, ten times slower than at integers.
+        bits = np.ascontiguousarray(values).view(np.uint16)
+        return not bool(((bits & _HALF_EXPONENT) == _HALF_EXPONENT).any())
     return bool(np.isfinite(values).all())
 
 
