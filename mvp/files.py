@@ -66,17 +66,6 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def sync_object(path: Path) -> None:
-    """Make a file that another library wrote survive a power cut, and its folders' names too."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    sync_folder(path.parent)
-    sync_folder(path.parent.parent)
-
-
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success sync it and rename it into place."""
@@ -113,7 +102,9 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def create_exclusive(path: Path, *parts: bytes | memoryview, durable: bool = True) -> bool:
+def create_exclusive(
+    path: Path, *parts: bytes | memoryview, durable: bool = True, unnamed: bool = True
+) -> bool:
     """Create `path` with these bytes, whole; False when it stands already.
 
     The bytes are linked into place, so the file is never seen half-written, and of two writers
@@ -124,8 +115,9 @@ def create_exclusive(path: Path, *parts: bytes | memoryview, durable: bool = Tru
         path: a new file in a folder that exists.
         parts: its content, one after the other.
         durable: sync file and folder, so that a power cut cannot take it back.
+        unnamed: write into a file without a name where the system knows such.
     """
-    handle, partial = _aside(path)
+    handle, partial = _aside(path, unnamed)
     try:
         for part in parts:
             view = memoryview(part).cast("B")
@@ -141,6 +133,11 @@ def create_exclusive(path: Path, *parts: bytes | memoryview, durable: bool = Tru
                 _link(partial, path)
         except FileExistsError:
             return False
+        except OSError as error:
+            # Some file systems and sandboxes give files without names and let nobody link them.
+            if partial is not None or error.errno not in (errno.EXDEV, errno.EPERM, errno.ENOENT):
+                raise
+            return create_exclusive(path, *parts, durable=durable, unnamed=False)
     finally:
         os.close(handle)
         if partial is not None:
@@ -150,9 +147,9 @@ def create_exclusive(path: Path, *parts: bytes | memoryview, durable: bool = Tru
     return True
 
 
-def _aside(path: Path) -> tuple[int, Path | None]:
+def _aside(path: Path, unnamed: bool) -> tuple[int, Path | None]:
     """An open new file beside `path`, and its name if it had to have one."""
-    if _UNNAMED and Path("/proc/self/fd").exists():
+    if unnamed and _UNNAMED and Path("/proc/self/fd").exists():
         try:
             return os.open(path.parent, _UNNAMED | os.O_WRONLY, 0o666), None
         except OSError as error:

@@ -223,6 +223,16 @@ class ExtractConfig(Section):
     cache: str = "cache"
     cache_options: dict[str, Any] = {}
     lease: float = Field(default=60.0, ge=1)
+
+    @model_validator(mode="after")
+    def _cache_is_a_place(self) -> ExtractConfig:
+        place = self.cache
+        if not place.strip(". /") or not place.isprintable() or place.startswith("~"):
+            raise ValueError(f"cache = {place!r} names no place: write a folder in full, or a URL")
+        if place.startswith("file://") and not place.startswith("file:///"):
+            raise ValueError(f"cache = {place!r}: after file:// comes a full path")
+        return self
+
     tolerance: float = Field(default=1e-4, gt=0)
 
 

@@ -55,3 +55,13 @@ def storable(values: FloatArray, rejected: Iterable[int], dtype: str) -> NDArray
             remedy='set extract.dtype = "float32"' if overflow else "look at the weights",
         )
     return stored
+
+
+def same_bytes(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> bool:
+    """Whether two runs of bytes are equal."""
+    if len(a) != len(b):
+        return False
+    even = len(a) // 8 * 8  # eight bytes at a time
+    return np.array_equal(a[:even].view(np.uint64), b[:even].view(np.uint64)) and np.array_equal(
+        a[even:], b[even:]
+    )

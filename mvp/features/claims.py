@@ -13,6 +13,7 @@ created exclusively.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import socket
@@ -31,6 +32,8 @@ from mvp.features.storage import Storage
 LEASE_S = 60.0
 # The claim of who decides what is computed, and of who takes segments away.
 PLANNING = "plan"
+_TOLD_AFTER_S = 5.0
+log = logging.getLogger("mvp")
 
 
 @cache
@@ -165,10 +168,13 @@ class Claims:
     @contextmanager
     def waiting(self, name: str) -> Iterator[None]:
         """Hold a claim, once whoever has it is done or given up."""
-        pause = 0.01
+        pause, told, since = 0.01, False, time.monotonic()
         while not self.take(name):
             time.sleep(pause)
             pause = min(2 * pause, 1.0)
+            if not told and time.monotonic() - since > _TOLD_AFTER_S:
+                log.info("waiting for another process that plans or tidies %s", self._folder)
+                told = True
         try:
             yield
         finally:

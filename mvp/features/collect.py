@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from mvp.errors import StoreDamagedError
-from mvp.features.claims import PLANNING
+from mvp.features.claims import PLANNING, Claims
 from mvp.features.index import RowIndex
 from mvp.features.keystore import KeyStore
 from mvp.features.shelf import Shelf
-from mvp.features.storage import Storage
+from mvp.features.storage import WITHDRAWN, Storage
 from mvp.features.store import FeatureStore
-
-# Says of a segment without its plan that it is being taken away, and is not damaged.
-COLLECTED = "collected"
 
 
 @dataclass(frozen=True)
@@ -55,30 +52,51 @@ def garbage(store: FeatureStore, used: Collection[tuple[str, str]]) -> list[Garb
     return found
 
 
-def collect(store: FeatureStore, found: list[Garbage]) -> None:
+def collect(
+    store: FeatureStore, found: list[Garbage], used: Callable[[], Collection[tuple[str, str]]]
+) -> None:
     """Delete garbage. Broken off, it can be found and deleted again.
+
+    Args:
+        store: all features.
+        found: what `garbage` gave.
+        used: what is used now, asked again before anything goes.
 
     Raises:
         StoreDamagedError: rows that were merged do not stand well in their new place; what they
             were copied from stays.
     """
-    storage, whole = store.storage, set[str]()
+    storage = store.storage
+    folders: dict[tuple[str, str], list[str]] = {}
     for item in found:
         view, digest, *segment = item.folder.split("/")
-        if segment:
-            key = store.find(view, digest)
-            if key is not None:
-                with key.claims.waiting(PLANNING):
-                    # Planned again meanwhile? Then it is no garbage any more.
-                    if item.folder in {again.folder for again in _within(key)}:
-                        _require_merged(key, segment[-1], whole)
-                        storage.create(f"{item.folder}/{COLLECTED}", b"")
-                        storage.delete(f"{item.folder}/segment.json")
-                        storage.delete_tree(item.folder)
-            continue
-        for name in storage.names(f"{item.folder}/segments"):
-            storage.delete(f"{item.folder}/segments/{name}/segment.json")
-        storage.delete_tree(item.folder)
+        folders.setdefault((view, digest), []).extend(segment[1:])
+    for (view, digest), segments in folders.items():
+        folder = f"{view}/{digest}"
+        claims = Claims(storage, f"{folder}/claims", store.lease_s)
+        with claims.waiting(PLANNING):
+            if segments:
+                key = store.find(view, digest)
+                if key is not None:
+                    _collect_segments(key, segments)
+            elif (view, digest) not in used():
+                for name in storage.names(f"{folder}/segments"):
+                    storage.delete(f"{folder}/segments/{name}/segment.json")
+        if not segments and (view, digest) not in used():
+            storage.delete_tree(folder)
+
+
+def _collect_segments(key: KeyStore, names: list[str]) -> None:
+    # Planned again meanwhile? Then it is no garbage any more.
+    still = {item.folder for item in _within(key)}
+    whole = set[str]()
+    for name in names:
+        folder = f"{key.folder}/segments/{name}"
+        if folder in still:
+            _require_merged(key, name, whole)
+            key.storage.create(f"{folder}/{WITHDRAWN}", b"")
+            key.storage.delete(f"{folder}/segment.json")
+            key.storage.delete_tree(folder)
 
 
 def _within(key: KeyStore) -> list[Garbage]:

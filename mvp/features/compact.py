@@ -48,11 +48,12 @@ def compact(store: KeyStore, unit_rows: int, *, every: bool = False) -> Compacti
         if len(chosen) < 2:
             return Compaction(0, 0)
         first = store.shelf.segments[chosen[0]]
-        rows = {}
+        rows: dict[bytes, tuple[int, int]] = {}
         for number in chosen:
             readable = store.shelf.readable(number)
             here = store.shelf.segments[number].rows
-            rows.update({row: (number, i) for i, row in enumerate(here) if readable[i]})
+            for i in np.flatnonzero(readable):
+                rows.setdefault(here[i], (number, int(i)))  # the first, as readers take it
         kept = list(rows)
         rejected = {
             row: reason

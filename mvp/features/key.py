@@ -72,7 +72,9 @@ class FeatureKey:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> FeatureKey:
-        """The key that `to_json` wrote."""
+        """The key that `to_json` wrote; ValueError for one of another version of the store."""
+        if set(value) != {f.name for f in fields(cls)}:
+            raise ValueError(f"it was made by another version of the store than {FORMAT_VERSION}")
         return cls(**{f.name: value[f.name] for f in fields(cls)})
 
     def differences(self, other: FeatureKey) -> list[str]:

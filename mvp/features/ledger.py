@@ -143,6 +143,10 @@ class Ledger:
         self._storage.delete(self.seal_name)
         self._storage.delete(self.name(unit))
 
+    def unseal(self) -> None:
+        """Take the seal away; it is made anew from the entries."""
+        self._storage.delete(self.seal_name)
+
     def seal(self, entries: Mapping[int, LedgerEntry]) -> bool:
         """Say that the segment is whole; False while units are open."""
         if len(entries) < self._layout.units:

@@ -77,8 +77,13 @@ class LocalStorage:
     def walk(self, folder: str) -> dict[str, int]:
         """All files below a folder."""
         found: dict[str, int] = {}
+
+        def failed(error: OSError) -> None:
+            if not isinstance(error, FileNotFoundError | NotADirectoryError):
+                raise error  # what cannot be listed is not empty
+
         with self._errors(folder, "read"):
-            for place, _, names in os.walk(self.root / folder):
+            for place, _, names in os.walk(self.root / folder, onerror=failed):
                 for name in names:
                     path = Path(place, name)
                     with suppress(FileNotFoundError):

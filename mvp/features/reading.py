@@ -41,8 +41,15 @@ WORTH_THREADS = 64 << 20
 Item = TypeVar("Item")
 
 
-class SegmentGoneError(Exception):
+class SegmentGoneError(StorageError):
     """A segment was merged or collected since the reader looked; looking again finds its rows."""
+
+    def __init__(self, segment: Segment) -> None:
+        super().__init__(
+            f"feature segment {segment.name} was taken away while it was read",
+            path=f"{segment.storage.url}/{segment.folder}",
+            remedy="run the same command again",
+        )
 
 
 @cache
@@ -132,6 +139,9 @@ class UnitReader:
                 for unit, name in zip(units, names, strict=True)
                 if name not in self._mapped and name not in self._decoded
             ]
+        # No more than are kept, or the first would be gone before it is asked for.
+        largest = max((segment.layout.unit_bytes for segment, _ in missing), default=1)
+        missing = missing[: max(1, _DECODED_BYTES // largest)]
         if len(missing) > 1:
             for future in [_threads().submit(self.unit, *unit) for unit in missing]:
                 future.exception()
@@ -143,7 +153,7 @@ class UnitReader:
         if path is not None and segment.layout.compression == "none":
             kept, most = self._mapped, _mapped_units()
         else:
-            kept, most = self._decoded, max(AHEAD, _DECODED_BYTES // segment.layout.unit_bytes)
+            kept, most = self._decoded, max(1, _DECODED_BYTES // segment.layout.unit_bytes)
         made = _name(segment, entry)
         with self._lock:
             if (values := kept.get(made)) is not None:
@@ -205,7 +215,7 @@ class UnitReader:
             return fetch()
         except FileNotFoundError:
             if segment.storage.size(f"{segment.folder}/segment.json") is None:
-                raise SegmentGoneError from None
+                raise SegmentGoneError(segment) from None
             wrong = "its stored object is missing"
         except StorageError:
             raise

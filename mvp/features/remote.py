@@ -40,6 +40,14 @@ class RemoteStorage:
                 cause="nothing there can be created exclusively, so two writers could mix",
                 remedy=f"use a folder, or one of {', '.join(sorted(_CONDITIONAL))}",
             )
+        place = url.partition("://")[2].strip("/")
+        if not place or set(place) & set("*?[]"):
+            # fsspec takes these for patterns, and would look for other objects than it wrote.
+            raise ConfigError(
+                f"features cannot be stored under {url!r}",
+                cause="it names no bucket" if not place else "it holds one of * ? [ ]",
+                remedy="name a bucket and a folder, as s3://bucket/features",
+            )
         self._url = url.rstrip("/")
         try:
             # A remembered listing would hide what other writers have done since.
@@ -70,7 +78,10 @@ class RemoteStorage:
             return {}
 
         def fetch() -> dict[str, bytes]:
-            got = self.fs.cat(list(wanted), on_error="return")
+            try:
+                got = self.fs.cat(list(wanted), on_error="return")
+            except FileNotFoundError as error:  # each is told apart below; all at once is no answer
+                raise OSError(str(error)) from None
             failed = [
                 v
                 for v in got.values()

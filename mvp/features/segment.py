@@ -20,11 +20,11 @@ import numpy as np
 
 from mvp.errors import StoreDamagedError
 from mvp.features import documents
-from mvp.features.casting import storable
+from mvp.features.casting import same_bytes, storable
 from mvp.features.layout import Layout
 from mvp.features.ledger import Ledger, LedgerEntry, object_digest
 from mvp.features.rows import RowIds, dump_ids, load_ids, pack, unpack
-from mvp.features.storage import Part, Storage, put, unusable
+from mvp.features.storage import WITHDRAWN, Part, Storage, put, unusable
 from mvp.files import digest_bytes, digest_json
 from mvp.types import FloatArray
 
@@ -106,6 +106,7 @@ class Segment:
             "surroundings": dict(surroundings),
             "replaces": sorted(replaces),
         }
+        storage.delete(f"{folder}/{WITHDRAWN}")
         put(storage, f"{folder}/plan.npy", dump_ids(ids))
         put(storage, f"{folder}/features/zarr.json", layout.metadata())
         storage.create(f"{folder}/segment.json", documents.dump(info))
@@ -168,15 +169,21 @@ class Segment:
         entry = LedgerEntry(unit, length, object_digest(*parts), dict(rejected), check)
         before = self.entry(unit)
         if before is not None:
-            if before != entry:
-                raise self._other_bytes(unit)
-            return entry
+            if before == entry:
+                return entry
+            if not still_mine():
+                return None
+            raise self._other_bytes(unit)
         name = self.chunk(unit)
         if not self.storage.create(name, *parts) and not self._reads_back(name, parts):
             # Left by a writer that died before it promised anything: made anew, whole.
+            if not still_mine():
+                return None
             self.storage.delete(name)
             self.storage.create(name, *parts)
         if not self._reads_back(name, parts):
+            if not still_mine():
+                return None
             raise StoreDamagedError(
                 f"unit {unit} of feature segment {self.name} does not read back as written",
                 path=f"{self.storage.url}/{name}",
@@ -186,6 +193,8 @@ class Segment:
         if not still_mine():
             return None
         if not self.ledger.create(entry):
+            if not still_mine():
+                return None
             self._must_agree(entry)
         return entry
 
@@ -252,7 +261,7 @@ class Segment:
         at = 0
         for part in parts:
             wanted = np.frombuffer(part, np.uint8)
-            if not _same(data[at : at + len(wanted)], wanted):
+            if not same_bytes(data[at : at + len(wanted)], wanted):
                 return False
             at += len(wanted)
         return at == len(data)
@@ -281,12 +290,3 @@ def segment_name(
     """The name that follows from what a segment is planned for; `plan` digests its row ids."""
     form = [list(layout.shape), layout.dtype, layout.unit_rows, layout.compression]
     return digest_json([key_digest, plan, form, attempt, sorted(replaces)])[:16]
-
-
-def _same(a: RowIds, b: RowIds) -> bool:
-    if len(a) != len(b):
-        return False
-    even = len(a) // 8 * 8  # eight bytes at a time
-    return np.array_equal(a[:even].view(np.uint64), b[:even].view(np.uint64)) and np.array_equal(
-        a[even:], b[even:]
-    )

@@ -11,7 +11,7 @@ from mvp.errors import StorageError, StoreDamagedError
 from mvp.features.claims import PLANNING, Claims
 from mvp.features.ledger import LedgerEntry, Promises
 from mvp.features.segment import Segment
-from mvp.features.storage import Storage, put
+from mvp.features.storage import WITHDRAWN, Storage, put
 from mvp.files import digest_bytes
 from mvp.types import BoolArray
 
@@ -83,9 +83,11 @@ class Shelf:
         try:
             if number is None:
                 segment = Segment(self.storage, f"{self.folder}/{name}")
+                promises = segment.ledger.promises()
+                # Only now: what could not be read must not put the numbers out of step.
                 number = self._numbers[name] = len(self.segments)
                 self.segments.append(segment)
-                self._promises.append(segment.ledger.promises())
+                self._promises.append(promises)
             elif not self._promises[number].sealed:
                 self._promises[number] = self.segments[number].ledger.promises()
         except FileNotFoundError:
@@ -124,6 +126,9 @@ class Shelf:
             return  # its plan was lost meanwhile; planned again, it finds the unit
         promised = self._promises[number]
         entries = {**promised.entries, entry.unit: entry}
+        if len(entries) == segment.units:
+            # Read anew: another process may have made a unit again since it was looked at.
+            entries = segment.ledger.entries()[0]
         sealed = segment.ledger.seal(entries)
         self._promises[number] = Promises(entries, promised.wrong, sealed, "")
 
@@ -157,8 +162,11 @@ class Shelf:
         """Seal the segments that have become whole without anybody saying so."""
         for number in self.standing:
             promised = self._promises[number]
-            if not promised.sealed and self.segments[number].ledger.seal(promised.entries):
-                self._promises[number] = Promises(promised.entries, {}, True, "")
+            segment = self.segments[number]
+            if not promised.sealed and len(promised.entries) == segment.units:
+                entries = segment.ledger.entries()[0]
+                if segment.ledger.seal(entries):
+                    self._promises[number] = Promises(entries, {}, True, "")
 
     def is_done(self, claim: str) -> bool:
         """Whether a claim is one on a unit that is committed."""
@@ -227,6 +235,7 @@ class Shelf:
         except FileNotFoundError:
             return False
         except StoreDamagedError:
+            self.storage.create(f"{self.folder}/{name}/{WITHDRAWN}", b"")
             self.storage.delete(f"{self.folder}/{name}/segment.json")
             return True
         return False  # another process has mended it meanwhile
@@ -241,7 +250,9 @@ class Shelf:
                 entry = None
             if entry is None or segment.damage(entry, deep=True):
                 segment.discard(unit)
-            # A unit that stands well under its seal's other words was mended by somebody else.
+            else:
+                # The unit stands well, so the seal that says otherwise is older than the unit.
+                segment.ledger.unseal()
             number = self._numbers[segment.name]
             self._promises[number] = segment.ledger.promises()
         return True

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 from mvp.errors import StorageError
 
 Part = bytes | memoryview
+# Says of a segment without its plan that it was taken back, and is not damaged.
+WITHDRAWN = "withdrawn"
 
 
 class Storage(Protocol):

@@ -44,7 +44,7 @@ class FeatureStore:
         lease_s: float = LEASE_S,
     ) -> None:
         self.storage = open_storage(root, options)
-        self._lease = lease_s
+        self.lease_s = lease_s
 
     def open(self, key: FeatureKey, *, mend: bool = False) -> KeyStore:
         """The features of one key; there need not be any yet.
@@ -68,7 +68,7 @@ class FeatureStore:
                 )
         except FileNotFoundError:
             pass  # nothing has been planned yet
-        return KeyStore(self.storage, folder, key, self._lease)
+        return KeyStore(self.storage, folder, key, self.lease_s)
 
     def find(self, view: str, digest: str) -> KeyStore | None:
         """The features under a key's digest, None when there are none."""
@@ -96,6 +96,18 @@ class FeatureStore:
             with suppress(FileNotFoundError):
                 found.append(self._read_key(f"{view}/{digest}/key.json"))
         return found
+
+    def readable_keys(self, view: str) -> tuple[list[FeatureKey], list[StoreDamagedError]]:
+        """The keys of a view, and what is wrong with those that cannot be read."""
+        found, wrong = [], []
+        for digest in self.digests(view):
+            try:
+                found.append(self._read_key(f"{view}/{digest}/key.json"))
+            except FileNotFoundError:
+                continue
+            except StoreDamagedError as error:
+                wrong.append(error)
+        return found, wrong
 
     def _read_key(self, name: str) -> FeatureKey:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mvp.errors import StoreDamagedError
@@ -15,38 +14,40 @@ _FOLDER = ".workspaces"
 
 
 @dataclass(frozen=True)
-class Uses:
-    """What one workspace uses.
+class Use:
+    """What a workspace needs some keys for.
 
     Attributes:
+        owner: the workspace's id, letters and digits.
         workspace: its folder, for people.
-        keys: for each purpose (`view lateral`, `head mlp`), view and key digest of what it reads.
+        purpose: `view lateral` or `head mlp`.
+        keys: view and key digest of what is read.
     """
 
+    owner: str
     workspace: str
-    keys: Mapping[str, tuple[tuple[str, str], ...]]
+    purpose: str
+    keys: tuple[tuple[str, str], ...]
 
     @property
-    def used(self) -> set[tuple[str, str]]:
-        """View and key digest of every key."""
-        return {key for keys in self.keys.values() for key in keys}
+    def prefix(self) -> str:
+        """How the records of this owner's purpose begin."""
+        return f"{self.owner}-{digest_bytes(self.purpose.encode())[:16]}-"
 
 
-def read_uses(storage: Storage) -> dict[str, Uses]:
-    """What every workspace said that it uses, by the workspace's id.
+def read_uses(storage: Storage) -> list[Use]:
+    """Everything that anybody uses. Two records of one purpose both count.
 
     Raises:
         StoreDamagedError: a record cannot be read; nobody may collect anything then.
     """
-    found: dict[str, Uses] = {}
+    found = []
     for name in storage.names(_FOLDER):
         try:
             value = documents.load(storage.read(f"{_FOLDER}/{name}"))
-            keys = {
-                purpose: tuple((str(view), str(digest)) for view, digest in used)
-                for purpose, used in value["keys"].items()
-            }
-            uses = Uses(str(value["workspace"]), keys)
+            keys = tuple((str(view), str(digest)) for view, digest in value["keys"])
+            owner, folder = name.partition("-")[0], str(value["workspace"])
+            found.append(Use(owner, folder, str(value["purpose"]), keys))
         except FileNotFoundError:
             continue
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -56,33 +57,30 @@ def read_uses(storage: Storage) -> dict[str, Uses]:
                 cause=str(error),
                 remedy="delete it and run `mvp extract` in that workspace, which writes it anew",
             ) from None
-        workspace = name.partition("-")[0]
-        if workspace in found:  # between the new record and the deletion of the old one
-            both = {**found[workspace].keys}
-            both.update({f"{purpose} ({name})": used for purpose, used in uses.keys.items()})
-            uses = Uses(uses.workspace, both)
-        found[workspace] = uses
     return found
 
 
-def write_uses(storage: Storage, workspace: str, uses: Uses) -> None:
-    """Say what a workspace uses now; the new record stands before the old one goes.
+def write_use(storage: Storage, use: Use) -> None:
+    """Say what some keys are needed for; the new record stands before an old one goes.
 
-    Args:
-        storage: the store's.
-        workspace: the workspace's id, letters and digits.
-        uses: what it uses.
+    A record for every purpose: two processes that say different things cannot undo each other.
     """
-    data = documents.dump({"workspace": uses.workspace, "keys": dict(uses.keys)})
-    name = f"{workspace}-{digest_bytes(data)[:16]}.json"
+    data = documents.dump(
+        {"workspace": use.workspace, "purpose": use.purpose, "keys": list(use.keys)}
+    )
+    name = f"{use.prefix}{digest_bytes(data)[:16]}.json"
+    old = [other for other in storage.names(_FOLDER) if other.startswith(use.prefix)]
+    if old == [name]:
+        return
     storage.create(f"{_FOLDER}/{name}", data)
-    for old in storage.names(_FOLDER):
-        if old.startswith(f"{workspace}-") and old != name:
-            storage.delete(f"{_FOLDER}/{old}")
+    for other in old:
+        if other != name:
+            storage.delete(f"{_FOLDER}/{other}")
 
 
-def forget_uses(storage: Storage, workspace: str) -> None:
-    """Take the record of a workspace that is no more away."""
+def forget_uses(storage: Storage, owner: str, purpose: str | None = None) -> None:
+    """Take the records of a workspace away, or those of one purpose."""
+    prefix = f"{owner}-" if purpose is None else Use(owner, "", purpose, ()).prefix
     for name in storage.names(_FOLDER):
-        if name.startswith(f"{workspace}-"):
+        if name.startswith(prefix):
             storage.delete(f"{_FOLDER}/{name}")

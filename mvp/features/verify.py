@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 from mvp.errors import StoreDamagedError
 from mvp.features import documents
-from mvp.features.collect import COLLECTED
 from mvp.features.golden import golden_damage
 from mvp.features.key import FeatureKey
 from mvp.features.keystore import KeyStore
 from mvp.features.segment import Segment
 from mvp.features.shelf import array_damage
-from mvp.features.storage import Storage
+from mvp.features.storage import WITHDRAWN, Storage
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def verify(store: KeyStore) -> list[Finding]:
         except FileNotFoundError:
             # Planning that was cut short leaves a plan; a promise without one was published once.
             objects = storage.walk(place)
-            gone = f"{place}/{COLLECTED}" in objects
+            gone = f"{place}/{WITHDRAWN}" in objects
             if not gone and any("/ledger/" in path for path in objects):
                 found.append(Finding(view, key, name, None, "segment.json is missing"))
         else:

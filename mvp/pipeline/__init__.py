@@ -9,11 +9,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mvp.pipeline._cache import run_cache_compact as cache_compact
     from mvp.pipeline._cache import run_cache_diff as cache_diff
     from mvp.pipeline._cache import run_cache_export as cache_export
-    from mvp.pipeline._cache import run_cache_gc as cache_gc
     from mvp.pipeline._cache import run_cache_ls as cache_ls
+    from mvp.pipeline._cache_tidy import run_cache_compact as cache_compact
+    from mvp.pipeline._cache_tidy import run_cache_gc as cache_gc
     from mvp.pipeline._cache_verify import run_cache_verify as cache_verify
     from mvp.pipeline._check import run_check as check
     from mvp.pipeline._demo import run_demo as demo
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from mvp.pipeline._score import run_score as score
 
 _VERBS = {
-    "cache_compact": ("_cache", "run_cache_compact"),
+    "cache_compact": ("_cache_tidy", "run_cache_compact"),
     "cache_diff": ("_cache", "run_cache_diff"),
     "cache_export": ("_cache", "run_cache_export"),
-    "cache_gc": ("_cache", "run_cache_gc"),
+    "cache_gc": ("_cache_tidy", "run_cache_gc"),
     "cache_ls": ("_cache", "run_cache_ls"),
     "cache_verify": ("_cache_verify", "run_cache_verify"),
     "init": ("_init", "run_init"),

@@ -9,16 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from mvp.errors import ConfigError
+from mvp.errors import ConfigError, StoreDamagedError
 from mvp.features import FeatureKey, KeyStore
-from mvp.features.collect import Garbage, collect, garbage
-from mvp.features.compact import compact
 from mvp.features.export import Exported, export
-from mvp.features.uses import forget_uses, read_uses
+from mvp.features.uses import read_uses
 from mvp.pipeline.networks import feature_store, open_stores
 from mvp.pipeline.project import Project
 from mvp.pipeline.tables import cached_table, study_rows
-from mvp.pipeline.uses import note_uses
+from mvp.pipeline.uses import note_uses, workspace_id
 from mvp.reports import grid
 
 _BATCH = 1024
@@ -48,17 +46,17 @@ def run_cache_ls(workspace: str | Path = ".") -> CacheOutcome:
     store = feature_store(project)
     note_uses(project)
     users = read_uses(store.storage)
-    entries = []
+    here = workspace_id(project)
+    entries, broken = [], []
     for view in store.views():
-        for key in store.keys(view):
+        keys, wrong = store.readable_keys(view)
+        broken += [str(error) for error in wrong]
+        for key in keys:
             entries.append(_entry(store.open(key)))
             entries[-1]["used_by"] = sorted(
-                purpose
-                if uses.workspace == str(project.workspace.folder.resolve())
-                else f"{purpose} of {uses.workspace}"
-                for uses in users.values()
-                for purpose, used in uses.keys.items()
-                if (view, key.digest) in used
+                use.purpose if use.owner == here else f"{use.purpose} of {use.workspace}"
+                for use in users
+                if (view, key.digest) in use.keys
             )
     header = ["view", "key", "rows", "units", "bytes", "made by", "used by"]
     rows = [
@@ -74,10 +72,12 @@ def run_cache_ls(workspace: str | Path = ".") -> CacheOutcome:
         for e in entries
     ]
     lines = [grid([header, *rows])] if rows else ["nothing is stored yet"]
-    lines += [f"damaged: {line}" for e in entries for line in e["damaged"]]
-    if any(e["damaged"] for e in entries):
+    broken += [line for e in entries for line in e["damaged"]]
+    lines += [f"damaged: {line}" for line in broken]
+    if broken:
         lines.append("run `mvp cache verify` for the whole list")
-    return CacheOutcome({"keys": entries}, lines)
+    code = StoreDamagedError.exit_code if broken else 0
+    return CacheOutcome({"keys": entries, "damaged": broken}, lines, code)
 
 
 def _entry(store: KeyStore) -> dict[str, Any]:
@@ -109,88 +109,6 @@ def _surroundings(made: dict[str, Any]) -> str:
     return ", ".join(f"{k} {made[k]}" for k in ("torch", "device") if k in made) or "import"
 
 
-def run_cache_gc(
-    workspace: str | Path = ".", *, delete: bool = False, forget_missing: bool = False
-) -> CacheOutcome:
-    """Keys that no workspace uses, and segments that were merged or never published.
-
-    Args:
-        workspace: its folder.
-        delete: take them away; without it they are only listed.
-        forget_missing: workspaces whose folder is not on this machine count no more.
-    """
-    project = Project(workspace, progress=False)
-    store = feature_store(project)
-    note_uses(project)
-    missing = []
-    for name, uses in read_uses(store.storage).items():
-        if not Path(uses.workspace).exists():
-            missing.append(uses.workspace)
-            if forget_missing and delete:
-                forget_uses(store.storage, name)
-    users = read_uses(store.storage)
-    used = {
-        key
-        for uses in users.values()
-        if not (forget_missing and uses.workspace in missing)
-        for key in uses.used
-    }
-    found = garbage(store, used)
-    if delete:
-        collect(store, found)
-    return _gc_outcome(found, delete, [] if forget_missing else missing)
-
-
-def _gc_outcome(found: Sequence[Garbage], delete: bool, missing: Sequence[str]) -> CacheOutcome:
-    total = sum(item.size for item in found)
-    lines = [f"{item.folder}: {item.what}, {size_text(item.size)}" for item in found]
-    if not found:
-        lines.append("there is nothing to collect")
-    elif delete:
-        lines.append(f"{size_text(total)} deleted")
-    else:
-        lines.append(f"{size_text(total)} can be deleted: `mvp cache gc --delete` does it")
-    lines += [
-        f"the workspace {place} is not on this machine; its features are kept "
-        "(--forget-missing lets them go)"
-        for place in missing
-    ]
-    facts = {
-        "deleted": delete,
-        "bytes": total,
-        "items": [item.__dict__ for item in found],
-        "missing_workspaces": list(missing),
-    }
-    return CacheOutcome(facts, lines)
-
-
-def run_cache_compact(
-    workspace: str | Path = ".", views: Sequence[str] | None = None, *, every: bool = False
-) -> CacheOutcome:
-    """Merge small segments; the old ones go with the next `mvp cache gc --delete`.
-
-    Args:
-        workspace: its folder.
-        views: names of views; default: all that are stored.
-        every: merge large segments too.
-    """
-    project = Project(workspace, progress=False)
-    store = feature_store(project)
-    done, lines = [], []
-    for view in views or store.views():
-        for key in store.keys(view):
-            merged = compact(store.open(key), project.config.extract.unit_rows, every=every)
-            if merged.segments:
-                done.append({"view": view, "key": key.digest, **merged.__dict__})
-                lines.append(
-                    f"{view}, key {key.digest[:10]}: {merged.segments} segments of together "
-                    f"{merged.rows} rows are one now"
-                )
-    if done:
-        lines.append("`mvp cache gc --delete` takes the old ones away")
-    return CacheOutcome({"merged": done}, lines or ["there is nothing to merge"])
-
-
 def run_cache_diff(workspace: str | Path, first: str, second: str) -> CacheOutcome:
     """What differs between two keys, and between the numbers of the rows that both have.
 
@@ -204,7 +122,8 @@ def run_cache_diff(workspace: str | Path, first: str, second: str) -> CacheOutco
     differences = a.differences(b)
     store = feature_store(project)
     left, right = store.open(a), store.open(b)
-    both = [row for row in left.rows if row in set(right.rows)]
+    there = set(right.rows)
+    both = [row for row in left.rows if row in there]
     facts: dict[str, Any] = {
         "keys": [a.to_json(), b.to_json()],
         "differences": differences,
@@ -229,7 +148,8 @@ def run_cache_diff(workspace: str | Path, first: str, second: str) -> CacheOutco
 
 def _by_prefix(project: Project, text: str, view: str | None = None) -> FeatureKey:
     store = feature_store(project)
-    keys = [key for v in store.views() if view in (None, v) for key in store.keys(v)]
+    views = [v for v in store.views() if view in (None, v)]
+    keys = [key for v in views for key in store.readable_keys(v)[0]]
     found = [key for key in keys if key.digest.startswith(text.lower())]
     if len(found) != 1:
         raise ConfigError(
@@ -267,7 +187,9 @@ def run_cache_export(
     present = table.presence[:, 0]
     shape = store.shape or (0,)
     if every_instance:
-        per_study = study_rows(project, project.manifest, view, project.contents)
+        per_study = study_rows(
+            project, project.manifest, view, project.contents, store.key.instances
+        )
         rows = [[row for row in ids if row in store] for ids in per_study]
         counts = np.array([len(ids) for ids in rows], np.int64)
         flat = [row for ids in rows for row in ids]
@@ -280,6 +202,15 @@ def run_cache_export(
     export(Path(out), exported)
     facts = {"view": view, "key": store.key.digest, "rows": len(exported.studies), "out": str(out)}
     return CacheOutcome(facts, [f"{view}: {facts['rows']} rows of {store.width} features: {out}"])
+
+
+def stored_views(project: Project, views: Sequence[str] | None) -> list[str]:
+    """The named views, or all that something is stored for; a ConfigError for an unknown one."""
+    stored = feature_store(project).views()
+    for view in views or ():
+        if view not in stored:
+            project.config.require_views([view])
+    return list(views or stored)
 
 
 def size_text(count: float) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from mvp.errors import ConfigError, MvpError, StoreDamagedError
 from mvp.features import KeyStore, image_digest
 from mvp.features.verify import Finding, verify
-from mvp.pipeline._cache import CacheOutcome
+from mvp.pipeline._cache import CacheOutcome, stored_views
 from mvp.pipeline.networks import feature_network, feature_store
 from mvp.pipeline.project import Project
 from mvp.stages.extract import fresh_rows
@@ -43,7 +43,7 @@ def run_cache_verify(
     samples: list[dict[str, Any]] = []
     lines: list[str] = []
     rows = 0
-    for view in views or store.views():
+    for view in stored_views(project, views):
         for digest in store.digests(view):
             key_store = _opened(project, view, digest, findings)
             if key_store is not None:
@@ -64,7 +64,10 @@ def run_cache_verify(
         + (f"; {len(bad)} views compute other numbers now" if bad else "")
     )
     if findings:
-        lines.append("run `mvp extract --verify`: it recomputes what is damaged, and only that")
+        lines.append(
+            "run `mvp extract --verify`: it recomputes what is damaged, and only that; or says "
+            "what has to be imported again"
+        )
     facts = {"rows": rows, "damaged": [f.__dict__ for f in findings], "samples": samples}
     code = StoreDamagedError.exit_code if findings or bad else 0
     return CacheOutcome(facts, lines, code)
@@ -86,15 +89,22 @@ def _sampled(project: Project, view: str, sample: int) -> dict[str, Any] | None:
     if project.config.views[view].imported:
         return None
     try:
-        made = feature_network(project, view)
+        return _compared(project, view, sample)
     except ConfigError as error:
         return {"view": view, "agrees": True, "rows": 0, "text": f"{view}: no sample, {error.what}"}
+    except MvpError as error:  # damage is among the findings already
+        return {"view": view, "agrees": False, "rows": 0, "text": f"{view}: no sample, {error}"}
+
+
+def _compared(project: Project, view: str, sample: int) -> dict[str, Any]:
+    made = feature_network(project, view)
     store = feature_store(project).open(made.key)
     files = {r.pixels: r for r in project.contents.values() if r.pixels}
     known = [row for row in store.rows if image_digest(row) in files]
     if not known:
         return {"view": view, "agrees": True, "rows": 0, "text": f"{view}: no rows to sample"}
-    chosen = np.random.default_rng(0).permutation(len(known))[:sample]
+    # Other rows each time: what is verified every week is seen whole in the end.
+    chosen = np.random.default_rng().permutation(len(known))[:sample]
     rows = [known[i] for i in sorted(chosen)]
     fresh, failed = fresh_rows(
         made.network,
@@ -107,10 +117,7 @@ def _sampled(project: Project, view: str, sample: int) -> dict[str, Any] | None:
         device=project.device,
         workers=project.workers,
     )
-    try:
-        stored = store.read(rows)
-    except MvpError as error:  # already among the findings
-        return {"view": view, "agrees": False, "rows": 0, "text": f"{view}: no sample, {error}"}
+    stored = store.read(rows)
     ok = [i for i in range(len(rows)) if i not in failed]
     fresh = fresh.reshape(len(rows), -1)[ok]
     scale = max(float(np.abs(stored).max(initial=0)), 1e-12)
@@ -125,6 +132,6 @@ def _sampled(project: Project, view: str, sample: int) -> dict[str, Any] | None:
         "view": view,
         "agrees": agrees,
         "rows": len(ok),
-        "largest_relative_difference": gap,
+        "largest_relative_difference": gap if np.isfinite(gap) else None,
         "text": text,
     }

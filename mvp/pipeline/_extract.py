@@ -15,7 +15,7 @@ from mvp.pipeline.networks import ViewNetwork, feature_network, feature_store, s
 from mvp.pipeline.project import Project
 from mvp.pipeline.recording import Reject, recording
 from mvp.pipeline.sharding import WHOLE, Shard, parse_shard
-from mvp.pipeline.uses import note_uses
+from mvp.pipeline.uses import mend_keys, note_uses
 from mvp.stages.extract import ExtractResult, extract, rows_of
 
 log = logging.getLogger("mvp")
@@ -140,6 +140,8 @@ def run_extract(
     project = Project(workspace, progress=progress)
     names = project.config.require_views(list(views) if views else None)
     with recording(project.workspace, "extract") as run:
+        if verify:
+            mend_keys(project)
         imported = [name for name in names if project.config.views[name].imported]
         made = (feature_network(project, name) for name in names if name not in imported)
         outcome = extract_views(
@@ -258,7 +260,8 @@ def _say_what_changed(project: Project, made: ViewNetwork, stored: int, wanted: 
     """A changed configuration makes a new key: say what changed and what it costs."""
     if stored or not wanted:
         return
-    others = [k for k in feature_store(project).keys(made.view.name) if k != made.key]
+    keys, _ = feature_store(project).readable_keys(made.view.name)
+    others = [key for key in keys if key != made.key]
     if others:
         nearest = min(others, key=lambda k: len(k.differences(made.key)))
         log.info(

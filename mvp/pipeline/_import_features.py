@@ -15,7 +15,7 @@ from mvp.pipeline.networks import feature_store
 from mvp.pipeline.project import Project
 from mvp.pipeline.recording import Reject, Run, recording
 from mvp.pipeline.toml_view import add_imported_view, require_room_for
-from mvp.pipeline.uses import note_uses
+from mvp.pipeline.uses import note_uses, present_uses
 from mvp.stages.import_features import (
     import_rows,
     imported_key,
@@ -165,7 +165,7 @@ def _import(
     require_fitting(view, columns, found.studies, values, dtype)
     key = imported_key(view, columns, maker, dtype)
     # Said first: nobody may collect the rows while the others are stored.
-    note_uses(project, {view: key})
+    note_uses(project, {f"{view} anew": key} if before is not None else {view: key})
     store = feature_store(project).open(key)
     digests = row_digests(values)
     import_rows(store, digests, values, project.config.extract)
@@ -182,6 +182,8 @@ def _import(
         rows = {**(now.rows if now is not None else {}), **mine}
         new = Imported(key, columns, maker, source, rows)
         write_import(project.workspace, view, new)
+    note_uses(project, {view: key})
+    present_uses(project)  # the former key may go only now
     return new
 
 

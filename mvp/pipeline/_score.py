@@ -132,7 +132,10 @@ def run_score(
             passes = extracted.forward_passes
             cached = sum(view.cached for view in extracted.views.values())
         stores = _stores_of_head(project, saved)
-        rows = {v: study_rows(project, manifest, v, records) for v in views}
+        rows = {
+            view: study_rows(project, manifest, view, records, store.key.instances)
+            for view, store in stores.items()
+        }
         for view in imported:
             require_stored(project, stores[view], rows[view], view)
             here = sum(map(bool, rows[view]))

@@ -26,7 +26,14 @@ class SavedHead:
     @property
     def keys(self) -> dict[str, FeatureKey]:
         """The feature keys that it was fitted on, by view."""
-        return {v: FeatureKey.from_json(k) for v, k in self.provenance["keys"].items()}
+        try:
+            return {v: FeatureKey.from_json(k) for v, k in self.provenance["keys"].items()}
+        except ValueError as error:
+            raise StaleError(
+                f"the head {self.name!r} was fitted on features of another kind of store",
+                cause=str(error),
+                remedy="run `mvp extract` and `mvp fit-head` again",
+            ) from None
 
 
 def head_name(learner: str) -> str:

@@ -19,11 +19,22 @@ from mvp.types import BoolArray, Labels
 
 
 def study_rows(
-    project: Project, manifest: Manifest, view: str, records: Mapping[str, FileRecord]
+    project: Project,
+    manifest: Manifest,
+    view: str,
+    records: Mapping[str, FileRecord],
+    instances: str,
 ) -> list[list[bytes]]:
     """For each study the row ids of a view's images and slices; unreadable ones are left out.
 
     Of an imported view: the row that was imported for the study.
+
+    Args:
+        project: the workspace.
+        manifest: the studies.
+        view: the view.
+        records: what the files are.
+        instances: what a row is of several slices, as the key of the features says.
     """
     if project.config.views[view].imported:
         return require_import(project, view).row_ids(manifest.studies)
@@ -33,7 +44,7 @@ def study_rows(
     for study, file in zip(images["study"], images["file"], strict=True):
         record = records.get(file)
         if record is not None and record.pixels:
-            rows[study].update(dict.fromkeys(rows_of(record, project.config.extract.instances)))
+            rows[study].update(dict.fromkeys(rows_of(record, instances)))
     return [list(ids) for ids in rows]
 
 
@@ -48,7 +59,10 @@ def cached_table(project: Project, stores: Mapping[str, KeyStore]) -> FeatureTab
         ConfigError: images have neither features nor a reason why not: they were not extracted.
     """
     manifest = project.manifest
-    rows = {view: study_rows(project, manifest, view, project.contents) for view in stores}
+    rows = {
+        view: study_rows(project, manifest, view, project.contents, store.key.instances)
+        for view, store in stores.items()
+    }
     for view, store in stores.items():
         require_stored(project, store, rows[view], view)
     return table_from_stores(
@@ -59,7 +73,8 @@ def cached_table(project: Project, stores: Mapping[str, KeyStore]) -> FeatureTab
 def rows_digests(project: Project, views: Sequence[str], masks: Sequence[BoolArray]) -> list[str]:
     """For each mask the digest of what its studies are made of: id, patient, images by view."""
     manifest = project.manifest
-    rows = {view: study_rows(project, manifest, view, project.contents) for view in views}
+    instances = project.config.extract.instances
+    rows = {v: study_rows(project, manifest, v, project.contents, instances) for v in views}
     digests = []
     for mask in masks:
         chosen = np.flatnonzero(mask)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 
-from mvp.errors import StoreDamagedError
+from mvp.errors import MvpError, StorageError
 from mvp.features import FeatureKey
-from mvp.features.uses import Uses, read_uses, write_uses
+from mvp.features.uses import Use, forget_uses, read_uses, write_use
 from mvp.files import digest_bytes
-from mvp.pipeline.networks import feature_store
+from mvp.pipeline.networks import feature_store, view_key
 from mvp.pipeline.project import Project
 from mvp.pipeline.provenance import read_provenance
 
@@ -26,31 +27,56 @@ def head_uses(project: Project) -> dict[str, tuple[tuple[str, str], ...]]:
     uses = {}
     for name in project.workspace.head_names():
         made = read_provenance(project.workspace.head(name)) or {}
-        keys = [FeatureKey.from_json(key) for key in made.get("keys", {}).values()]
+        try:
+            keys = [FeatureKey.from_json(key) for key in made.get("keys", {}).values()]
+        except ValueError:
+            continue  # of another version of the store: its features cannot be read any more
         uses[f"head {name}"] = tuple((key.view, key.digest) for key in keys)
     return uses
 
 
-def note_uses(project: Project, keys: Mapping[str, FeatureKey] | None = None) -> Uses:
-    """Say what the workspace uses now: its heads' features, and the last ones of each view.
+def mend_keys(project: Project) -> None:
+    """Write the damaged `key.json` of features that a head was fitted on anew."""
+    for name in project.workspace.head_names():
+        made = read_provenance(project.workspace.head(name)) or {}
+        for value in made.get("keys", {}).values():
+            with suppress(ValueError):
+                key = FeatureKey.from_json(value)
+                feature_store(project).open(key, mend=True)
+
+
+def note_uses(project: Project, keys: Mapping[str, FeatureKey] | None = None) -> None:
+    """Say what the workspace uses now: its heads' features, and the present ones of some views.
 
     Args:
         project: the workspace.
-        keys: by view, the keys that have just been extracted.
+        keys: by view, the keys that are to be kept for it.
     """
     storage = feature_store(project).storage
+    owner, folder = workspace_id(project), str(project.workspace.folder.resolve())
+    uses = head_uses(project)
+    uses.update({f"view {name}": ((k.view, k.digest),) for name, k in (keys or {}).items()})
     try:
-        before = read_uses(storage).get(workspace_id(project))
-    except StoreDamagedError as error:
-        log.warning("%s", error)
-        before = None
-    views = {
-        purpose: used
-        for purpose, used in (before.keys.items() if before else ())
-        if purpose.partition(" ")[0] == "view" and purpose[5:] in project.config.views
-    }
-    views.update({f"view {view}": ((view, k.digest),) for view, k in (keys or {}).items()})
-    uses = Uses(str(project.workspace.folder.resolve()), {**views, **head_uses(project)})
-    if before is None or dict(before.keys) != dict(uses.keys):
-        write_uses(storage, workspace_id(project), uses)
-    return uses
+        for purpose, used in uses.items():
+            write_use(storage, Use(owner, folder, purpose, used))
+    except StorageError as error:
+        # Whoever computes is told by the store; whoever reads need not write.
+        log.debug("%s", error)
+
+
+def present_uses(project: Project) -> None:
+    """Note what every view reads under the present settings, and forget what is no more.
+
+    Beside the last features that were extracted: those stay until the settings' own are there.
+    """
+    keys = {}
+    for view in project.config.views:
+        with suppress(MvpError):  # a network that is not trained yet has no features
+            keys[f"{view} by its settings"] = view_key(project, view)
+    note_uses(project, keys)
+    storage, owner = feature_store(project).storage, workspace_id(project)
+    standing = {f"view {view}" for view in project.config.views}
+    standing |= {f"view {name}" for name in keys} | set(head_uses(project))
+    for use in read_uses(storage):
+        if use.owner == owner and use.purpose not in standing:
+            forget_uses(storage, owner, use.purpose)

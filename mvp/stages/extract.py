@@ -176,7 +176,7 @@ def extract(
                         compression=settings.compression,
                     )
                     run.compute(tasks, writer, progress)
-        store.refresh()
+        store.refresh(gone=True)
     result.rows = int(store.has(wanted).sum())
     ours = set(wanted)
     for row, reason in store.rejected.items():

@@ -112,7 +112,7 @@ def test_a_table_goes_on_when_its_segments_are_merged_and_taken_away(tmp_path, l
     direct = opened(tmp_path)
     compact(opened(tmp_path), 4)
     root = FeatureStore(tmp_path)
-    collect(root, garbage(root, {(KEY.view, KEY.digest)}))
+    collect(root, garbage(root, {(KEY.view, KEY.digest)}), lambda: {(KEY.view, KEY.digest)})
     if leftovers:  # collecting was broken off
         (tmp_path / old / "ledger").mkdir(parents=True)
     wanted = [numbers_of(some).mean(axis=0) for some in lists]
@@ -126,6 +126,6 @@ def test_a_table_whose_rows_were_deleted_says_so(tmp_path):
     store = opened(tmp_path)
     table = table_of({"frontal": store}, {"frontal": [[r] for r in rows]})
     root = FeatureStore(tmp_path)
-    collect(root, garbage(root, set()))
+    collect(root, garbage(root, set()), set)
     with pytest.raises(StoreDamagedError, match="deleted"):
         table.matrix()

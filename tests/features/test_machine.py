@@ -36,6 +36,11 @@ unit_sizes = st.integers(1, 4)
 kills = st.none() | st.none() | st.tuples(st.integers(0, 40), st.booleans())
 
 
+def tidied(root):
+    used = {(KEY.view, KEY.digest)}
+    collect(root, garbage(root, used), lambda: used)
+
+
 class KilledError(BaseException):
     """The process is gone."""
 
@@ -201,7 +206,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(slot=slots, kill=kills)
     def collects(self, slot, kill):
-        self.run(slot, kill, lambda p: collect(p.root, garbage(p.root, {(KEY.view, KEY.digest)})))
+        self.run(slot, kill, lambda p: tidied(p.root))
 
     @rule(slot=slots, deep=st.booleans(), kill=kills)
     def mends(self, slot, deep, kill):
@@ -248,7 +253,7 @@ class StoreMachine(RuleBasedStateMachine):
         # A plan that is found again may show that more of its segment is damaged.
         for _ in range(3):
             self._resume(process, unit_rows)
-            collect(process.root, garbage(process.root, {(KEY.view, KEY.digest)}))
+            tidied(process.root)
             if not verify(process.store):
                 break
         self.damaged, self.durable = False, set(self.asked)

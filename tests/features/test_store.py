@@ -101,7 +101,7 @@ def test_a_rejected_row_can_be_tried_again_after_its_segment_was_merged(tmp_path
     assert compact(opened(tmp_path), 4, every=True).segments == 2
     if collected:
         root = FeatureStore(tmp_path)
-        collect(root, garbage(root, {(KEY.view, KEY.digest)}))
+        collect(root, garbage(root, {(KEY.view, KEY.digest)}), lambda: {(KEY.view, KEY.digest)})
     store = opened(tmp_path)
     assert (len(store), list(store.rejected)) == (2, rows[:1])
     assert fill(store, rows[:1]) == [0]
@@ -119,7 +119,7 @@ def test_what_was_merged_twice_may_be_collected_in_any_order(tmp_path, backwards
     found = garbage(root, {(KEY.view, KEY.digest)})
     assert len(found) == 4
     for item in found[:: -1 if backwards else 1]:
-        collect(root, [item])
+        collect(root, [item], lambda: {(KEY.view, KEY.digest)})
         assert [segment.name for segment in opened(tmp_path).segments] == [live.name]
     assert len(list((folder_of(tmp_path) / "segments").iterdir())) == 1
     np.testing.assert_array_equal(opened(tmp_path).read(ids(range(6))), numbers_of(ids(range(6))))
@@ -162,7 +162,7 @@ def test_a_merge_that_was_broken_off_is_kept_while_it_holds_the_only_copy(tmp_pa
         flip(segment.storage.local(segment.chunk(unit)))
     assert opened(tmp_path).discard_damaged(deep=True) == 2
     root, used = FeatureStore(tmp_path), {(KEY.view, KEY.digest)}
-    collect(root, garbage(root, used))
+    collect(root, garbage(root, used), lambda: used)
     np.testing.assert_array_equal(opened(tmp_path).read(rows), numbers_of(rows))
 
 
@@ -469,3 +469,52 @@ def test_a_whole_unit_in_the_place_of_another_is_found_by_reading(tmp_path):
     with pytest.raises(StoreDamagedError, match="unit 0"):
         opened(tmp_path).read(rows)
     np.testing.assert_array_equal(opened(tmp_path).read(rows[4:]), numbers_of(rows[4:]))
+
+
+def test_a_seal_that_is_older_than_its_unit_is_made_anew(tmp_path):
+    """Another device made the unit again, with other last digits, after a seal was written."""
+    rows = ids(range(8))
+    fill(opened(tmp_path), rows)
+    store = opened(tmp_path)
+    (segment,) = store.segments
+    seal = (tmp_path / segment.ledger.seal_name).read_bytes()
+    segment.discard(0)
+    segment.commit(0, numbers_of(rows[:4]) + np.float32(1e-5), {})
+    (tmp_path / segment.ledger.seal_name).write_bytes(seal)
+    with pytest.raises(StoreDamagedError):
+        opened(tmp_path).read(rows)
+    opened(tmp_path).discard_damaged(deep=True)
+    assert fill(opened(tmp_path), rows) == []  # the unit is good: nothing is computed again
+    np.testing.assert_allclose(opened(tmp_path).read(rows), numbers_of(rows), atol=1e-4)
+    assert opened(tmp_path).discard_damaged(deep=True) == 0
+
+
+def test_a_ledger_that_could_not_be_read_once_is_read_the_next_time(tmp_path, monkeypatch):
+    from mvp.errors import StorageError
+    from mvp.features.ledger import Ledger
+
+    for number in range(3):
+        fill(opened(tmp_path), ids([number]))
+    store = opened(tmp_path)
+    fill(opened(tmp_path), ids([7]))
+    promises = Ledger.promises
+
+    def fails(self):
+        raise StorageError("the network is down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "promises", fails)
+        with pytest.raises(StorageError):
+            store.refresh()
+    assert Ledger.promises is promises
+    store.refresh()
+    rows = ids([0, 1, 2, 7])
+    np.testing.assert_array_equal(store.read(rows), numbers_of(rows))
+
+
+@pytest.mark.parametrize("url", ["memory://", "s3://", "memory:///", "memory://run[1]", "s3://a/b*"])
+def test_a_url_that_names_no_place_or_a_pattern_is_refused(url):
+    from mvp.errors import ConfigError
+
+    with pytest.raises(ConfigError, match="bucket"):
+        FeatureStore(url)

@@ -235,3 +235,71 @@ def test_anyone_can_open_a_live_segment_with_plain_zarr(workspace):
         store = open_stores(Project(workspace, progress=False), [view])[view]
         rows = [bytes(row) for row in ids]
         np.testing.assert_array_equal(array[:], store.read(rows))
+
+
+def test_a_damaged_key_that_nothing_needs_now_stops_nothing(workspace, command, facts):
+    old = key_of(workspace, "lateral")
+    edit(workspace, '[network]\nname = "small"', '[network]\nname = "small"\nlayer = "stages"')
+    path = workspace / "cache" / "lateral" / old / "key.json"
+    path.write_bytes(path.read_bytes()[:-20])
+    assert command("extract", "-w", workspace, "--quiet")[0] == 0
+    listed = facts("ls", "-w", workspace, code=5)
+    assert len(listed["keys"]) == 3
+    assert str(path) in listed["damaged"][0]
+    facts("compact", "-w", workspace)
+    assert old in str(facts("verify", "-w", workspace, "--quiet", code=5)["damaged"])
+
+
+def test_the_key_of_a_head_is_mended(workspace, command, facts):
+    pipeline.fit_head(workspace, progress=False)
+    old = key_of(workspace, "lateral")
+    edit(workspace, '[network]\nname = "small"', '[network]\nname = "small"\nlayer = "stages"')
+    path = workspace / "cache" / "lateral" / old / "key.json"
+    before = path.read_bytes()
+    path.write_bytes(before[:-20])
+    assert command("extract", "-w", workspace, "--verify", "--quiet")[0] == 0
+    assert path.read_bytes() == before
+
+
+def test_verify_says_all_it_found_where_a_key_is_damaged_too(workspace, facts):
+    next((workspace / "cache" / "frontal").glob("*/segments/*/features/c.0.0")).unlink()
+    path = workspace / "cache" / "lateral" / key_of(workspace, "lateral") / "key.json"
+    path.write_bytes(b"{}")
+    found = facts("verify", "-w", workspace, "--quiet", code=5)
+    assert {f["view"] for f in found["damaged"]} == {"frontal", "lateral"}
+
+
+def test_a_view_that_nobody_knows_is_no_whole_store(workspace, command):
+    for verb in ("verify", "compact"):
+        code, _, err = command("cache", verb, "-w", workspace, "--view", "nosuch")
+        assert code == 2
+        assert "nosuch" in err
+
+
+def test_a_moved_workspace_keeps_what_it_uses(workspace, tmp_path, facts):
+    moved = tmp_path / "moved"
+    workspace.rename(moved)
+    assert facts("gc", "-w", moved, "--delete", "--forget-missing")["items"] == []
+    assert pipeline.extract(moved, progress=False).forward_passes == 0
+
+
+def test_heads_of_another_version_of_the_store_are_told_apart(workspace, command):
+    pipeline.fit_head(workspace, progress=False)
+    path = workspace / "heads" / "logistic" / "provenance.json"
+    made = json.loads(path.read_text())
+    for key in made["keys"].values():
+        del key["instances"]
+    path.write_text(json.dumps(made))
+    assert command("cache", "ls", "-w", workspace)[0] == 0
+    assert command("extract", "-w", workspace, "-q", "--verify")[0] == 0
+    code, _, err = command("score", workspace / "data" / "studies.csv", "-w", workspace, "-q")
+    assert code == 2
+    assert "fit-head" in err
+
+
+def test_a_lost_plan_that_is_planned_otherwise_is_not_damage_for_ever(workspace, command, facts):
+    path = next((workspace / "cache" / "lateral").glob("*/segments/*/segment.json"))
+    path.write_bytes(b"{}")
+    edit(workspace, "unit_rows = 16", "unit_rows = 20")
+    assert command("extract", "-w", workspace, "--verify", "--quiet")[0] == 0
+    assert facts("verify", "-w", workspace, "--quiet", "--sample", 0)["damaged"] == []

@@ -133,3 +133,28 @@ def test_features_that_cannot_be_had_are_told_before_training(
     assert said in line
     assert "frontal" in line
     assert not list(ws.glob("stage1/*/*/*"))
+
+
+def test_cached_scores_read_the_rows_that_the_head_was_fitted_on(tmp_path, monkeypatch):
+    """Not those that today's settings would make: slice 0 is not the whole volume's maximum."""
+    from mvp.pipeline import tables
+
+    asked = []
+    rows_of = tables.rows_of
+
+    def seen(record, instances):
+        asked.append(instances)
+        return rows_of(record, instances)
+
+    monkeypatch.setattr(tables, "rows_of", seen)
+    ws = tmp_path / "ws"
+    write_volumes(ws)
+    mvp.extract(ws, progress=False)
+    mvp.fit_head(ws, progress=False)
+    before = mvp.score(ws / "studies.csv", ws, tmp_path / "a.csv", cached_only=True, progress=False)
+    edit(ws, "[extract]", '[extract]\ninstances = "max"')
+    asked.clear()
+    after = mvp.score(ws / "studies.csv", ws, tmp_path / "b.csv", cached_only=True, progress=False)
+    assert set(asked) == {"keep"}
+    assert (tmp_path / "a.csv").read_text() == (tmp_path / "b.csv").read_text()
+    assert before.scored == after.scored > 0
