@@ -512,7 +512,9 @@ def test_a_ledger_that_could_not_be_read_once_is_read_the_next_time(tmp_path, mo
     np.testing.assert_array_equal(store.read(rows), numbers_of(rows))
 
 
-@pytest.mark.parametrize("url", ["memory://", "s3://", "memory:///", "memory://run[1]", "s3://a/b*"])
+@pytest.mark.parametrize(
+    "url", ["memory://", "s3://", "memory:///", "memory://run[1]", "s3://a/b*"]
+)
 def test_a_url_that_names_no_place_or_a_pattern_is_refused(url):
     from mvp.errors import ConfigError
 
