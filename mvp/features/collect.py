@@ -94,7 +94,7 @@ def _collect_segments(key: KeyStore, names: list[str]) -> None:
         folder = f"{key.folder}/segments/{name}"
         if folder in still:
             _require_merged(key, name, whole)
-            key.storage.create(f"{folder}/{WITHDRAWN}", b"")
+            key.storage.create(f"{folder}/{WITHDRAWN}", b"taken back\n")
             key.storage.delete(f"{folder}/segment.json")
             key.storage.delete_tree(folder)
 

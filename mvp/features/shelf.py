@@ -235,7 +235,7 @@ class Shelf:
         except FileNotFoundError:
             return False
         except StoreDamagedError:
-            self.storage.create(f"{self.folder}/{name}/{WITHDRAWN}", b"")
+            self.storage.create(f"{self.folder}/{name}/{WITHDRAWN}", b"taken back\n")
             self.storage.delete(f"{self.folder}/{name}/segment.json")
             return True
         return False  # another process has mended it meanwhile
