@@ -23,6 +23,7 @@ from mvp.cli_common import (
     show,
     silence,
 )
+from mvp.cli_data import add_data_commands
 from mvp.cli_store import add_store_commands
 from mvp.errors import INTERRUPTED_EXIT_CODE, ConfigError, MvpError
 
@@ -39,63 +40,8 @@ app = typer.Typer(
     "some images or studies were rejected, 5 the feature store is damaged, 130 interrupted.",
 )
 
+add_data_commands(app)
 add_store_commands(app)
-
-
-@app.command()
-def init(
-    table: Annotated[Path, typer.Argument(help="CSV, TSV or Parquet, one row per image.")],
-    workspace: WorkspaceOption = Path(),
-    root: Annotated[
-        Path | None, typer.Option(help="Where the table's paths start (default: its folder).")
-    ] = None,
-    study: Annotated[
-        list[str] | None, typer.Option(help="Column of the study id; repeat to join several.")
-    ] = None,
-    patient: Annotated[list[str] | None, typer.Option(help="Column of the patient id.")] = None,
-    view: Annotated[str, typer.Option(help="Column that names the view.")] = "",
-    path: Annotated[str, typer.Option(help="Column of the image files.")] = "",
-    force: Annotated[bool, typer.Option("--force", help="Overwrite an mvp.toml.")] = False,
-) -> None:
-    """Look at a table and write a commented mvp.toml; says what it guessed.
-
-    Example: mvp init studies.csv --root images --study patient --study day
-    """
-    from mvp import pipeline
-
-    show(
-        pipeline.init(
-            table,
-            workspace,
-            root=root,
-            study=study or (),
-            patient=patient or (),
-            view=view,
-            path=path,
-            force=force,
-        )
-    )
-
-
-@app.command()
-def check(
-    workspace: WorkspaceOption = Path(),
-    files: Annotated[
-        bool, typer.Option("--files/--no-files", help="Open every image, or only the table.")
-    ] = True,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Check table, files, views, labels per split, leaks and damaged files.
-
-    Exit code 3 when something costs images or studies.
-
-    Example: mvp check --json
-    """
-    from mvp import pipeline
-
-    listen(quiet)
-    show(pipeline.check(workspace, files=files, progress=not quiet), json)
 
 
 @app.command()

@@ -11,8 +11,9 @@ ROOT = Path(mvp.__file__).parent
 LOW = {"config", "errors", "files", "types"}
 # Room: rooms it may import from. `files` and `types` are below everything, as `errors` is.
 MAY = {
-    "cli": {"cli_common", "cli_store", "pipeline", "config", "errors"},
+    "cli": {"cli_common", "cli_data", "cli_store", "pipeline", "config", "errors"},
     "cli_common": set(),
+    "cli_data": {"cli_common", "pipeline", "config", "errors"},
     "cli_store": {"cli_common", "pipeline", "config", "errors"},
     "pipeline": {
         "pipeline",

@@ -1,22 +1,17 @@
 """`mvp.toml` as typed models."""
 
 from mvp.config.complaints import nearest
+from mvp.config.inputs import DataConfig, LabelConfig, SplitConfig, TransformConfig, ViewConfig
 from mvp.config.loading import load_config, parse_config
 from mvp.config.models import Config, ResolvedView
+from mvp.config.section import NAME, Protocol
 from mvp.config.sections import (
-    NAME,
     AugmentConfig,
-    DataConfig,
     EvaluateConfig,
     ExtractConfig,
     HeadConfig,
-    LabelConfig,
     NetworkConfig,
-    Protocol,
-    SplitConfig,
     TrainingConfig,
-    TransformConfig,
-    ViewConfig,
 )
 
 __all__ = [

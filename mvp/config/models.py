@@ -7,23 +7,15 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from mvp.config.complaints import complaints, nearest
+from mvp.config.inputs import DataConfig, LabelConfig, SplitConfig, TransformConfig, ViewConfig
+from mvp.config.section import NAME, RESERVED_COLUMNS, RESERVED_VIEWS, Protocol, Section
 from mvp.config.sections import (
-    NAME,
-    RESERVED_COLUMNS,
-    RESERVED_VIEWS,
     AugmentConfig,
-    DataConfig,
     EvaluateConfig,
     ExtractConfig,
     HeadConfig,
-    LabelConfig,
     NetworkConfig,
-    Protocol,
-    Section,
-    SplitConfig,
     TrainingConfig,
-    TransformConfig,
-    ViewConfig,
 )
 from mvp.errors import ConfigError
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mvp.config import ExtractConfig
-from mvp.data.datasets import Request, load_instances
 from mvp.data.inventory import FileRecord, plain
+from mvp.data.loading import Request, load_instances
 from mvp.data.readers import Limits
 from mvp.data.transforms import Transform
 from mvp.errors import ImageError

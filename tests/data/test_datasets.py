@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from mvp.config import TransformConfig
-from mvp.data.datasets import ImageSet, Request, load_ahead, load_instances
+from mvp.data.datasets import ImageSet
+from mvp.data.loading import Request, load_ahead, load_instances
 from mvp.data.readers import Limits
 from mvp.data.transforms import Transform
 from mvp.errors import ImageError, MissingExtraError
@@ -126,10 +127,10 @@ def test_an_iterator_may_be_dropped_in_one_of_its_own_threads(files, monkeypatch
     """The collector runs wherever it likes; a thread that joins itself is an error."""
     import threading
 
-    from mvp.data import datasets
+    from mvp.data import loading
 
     dropped, problems, held = threading.Event(), [], []
-    read = datasets.read_image
+    read = loading.read_image
 
     def drop(file, limits):
         if file == files[5]:
@@ -140,7 +141,7 @@ def test_an_iterator_may_be_dropped_in_one_of_its_own_threads(files, monkeypatch
                 problems.append(error)
         return read(file, limits)
 
-    monkeypatch.setattr(datasets, "read_image", drop)
+    monkeypatch.setattr(loading, "read_image", drop)
     held.append(load_ahead(files, TRANSFORM, Limits(), 1, 8))
     next(held[0])
     threads = [t for t in threading.enumerate() if "ThreadPool" in t.name]
@@ -180,11 +181,11 @@ def test_instances_come_in_order_whatever_the_threads(volumes, files, workers, a
 
 
 def test_a_file_is_decoded_once_for_all_its_instances(volumes, monkeypatch):
-    from mvp.data import datasets
+    from mvp.data import loading
 
     seen = []
-    read = datasets.read_instances
-    monkeypatch.setattr(datasets, "read_instances", lambda f, x: seen.append(f) or read(f, x))
+    read = loading.read_instances
+    monkeypatch.setattr(loading, "read_instances", lambda f, x: seen.append(f) or read(f, x))
     list(load_instances([whole(v) for v in volumes], TRANSFORM, Limits(), 2, 8))
     assert sorted(seen) == sorted(volumes)
 
@@ -216,10 +217,10 @@ def test_no_more_than_so_many_instances_are_under_way(volumes, files, ahead):
 def test_a_volume_larger_than_the_room_goes_alone(volumes, monkeypatch):
     import threading
 
-    from mvp.data import datasets
+    from mvp.data import loading
 
     lock, running, most = threading.Lock(), [0], [0]
-    read = datasets.read_instances
+    read = loading.read_instances
 
     def counting(file, limits):
         with lock:
@@ -231,7 +232,7 @@ def test_a_volume_larger_than_the_room_goes_alone(volumes, monkeypatch):
             with lock:
                 running[0] -= 1
 
-    monkeypatch.setattr(datasets, "read_instances", counting)
+    monkeypatch.setattr(loading, "read_instances", counting)
     requests = [whole(v) for v in volumes[1:]] * 3  # of 5 to 17 instances each
     assert len(list(load_instances(requests, TRANSFORM, Limits(), 4, 4))) == 3 * 55
     assert most == [1]
@@ -307,12 +308,12 @@ def test_training_takes_no_slice_of_a_volume_for_an_image(volumes):
 
 
 def test_a_missing_library_ends_the_run_and_is_no_fault_of_an_image(volumes, monkeypatch):
-    from mvp.data import datasets
+    from mvp.data import loading
 
     def missing(*_):
         raise MissingExtraError("pydicom", "dicom", "reading DICOM")
 
-    monkeypatch.setattr(datasets, "read_instances", missing)
+    monkeypatch.setattr(loading, "read_instances", missing)
     with pytest.raises(MissingExtraError):
         list(load_instances([whole(volumes[0])], TRANSFORM, Limits(), 2, 4))
 

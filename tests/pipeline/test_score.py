@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import mvp
-from mvp.data import datasets, inventory, readers
+from mvp.data import inventory, loading, readers
 from mvp.pipeline import _score
 from mvp.stages import score as stage
 from tests.pipeline.test_freshness import write_extra
@@ -52,7 +52,7 @@ def test_cached_only_opens_no_image(fitted, monkeypatch):
     def opened(*_):
         raise AssertionError("an image was opened")
 
-    for module in (readers, datasets, inventory):
+    for module in (readers, loading, inventory):
         for name in ("read_image", "read_instances", "digest_file", "check_file"):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, opened)

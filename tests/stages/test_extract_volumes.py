@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mvp.config import TransformConfig
-from mvp.data import datasets
+from mvp.data import loading
 from mvp.data.transforms import Transform
 from mvp.features import instance_of, row_id
 from tests.stages.extracting import (
@@ -37,9 +37,9 @@ def records(files):
 def decoded(monkeypatch):
     """Every file that extraction decodes, in order."""
     seen = []
-    read_instances = datasets.read_instances
+    read_instances = loading.read_instances
     monkeypatch.setattr(
-        datasets, "read_instances", lambda f, *a: (seen.append(f), read_instances(f, *a))[1]
+        loading, "read_instances", lambda f, *a: (seen.append(f), read_instances(f, *a))[1]
     )
     return seen
 

@@ -1,0 +1,133 @@
+"""The tables of `mvp.toml` about what users bring: data, views, labels, images, split."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from mvp.config.section import Section, Strings
+
+
+class DataConfig(Section):
+    """Where the table and the images are, and what the columns mean."""
+
+    table: str
+    root: str = "."
+    study: Strings = Field(default=["study"], min_length=1)
+    patient: Strings = Field(default=["patient"], min_length=1)
+    view: str = "view"
+    path: str = "path"
+    split: str | None = None
+    allow_outside_root: bool = False
+    max_pixels: int = Field(default=100_000_000, gt=0)
+    max_bytes: int = Field(default=1_000_000_000, gt=0)
+    max_volume_pixels: int = Field(default=1_000_000_000, gt=0)
+
+
+class LabelConfig(Section):
+    """One label: the column it is read from and what its values mean.
+
+    With `separator`, a cell holds several findings and is positive when any of them is.
+    """
+
+    column: str | None = None
+    kind: Literal["binary", "multiclass"] = "binary"
+    positive: Strings = ["1", "1.0", "true", "yes"]
+    negative: Strings = ["0", "0.0", "false", "no"]
+    classes: list[str] = []
+    separator: str | None = None
+    blank: Literal["unknown", "negative", "positive"] = "unknown"
+    uncertain: Literal["unknown", "negative", "positive"] = "unknown"
+    other: Literal["error", "unknown", "negative"] = "error"
+
+    def outputs(self, name: str) -> list[str]:
+        """Names of the probability columns of a label of this name."""
+        return [f"{name}={c}" for c in self.classes] or [name]
+
+    @model_validator(mode="after")
+    def _classes_fit_kind(self) -> LabelConfig:
+        if self.kind == "multiclass" and len(self.classes) < 2:
+            raise ValueError("a multiclass label needs `classes`, a list of two or more names")
+        if self.kind == "binary" and self.classes:
+            raise ValueError('`classes` belongs to kind = "multiclass"')
+        if len({c.strip().casefold() for c in self.classes}) < len(self.classes):
+            raise ValueError("`classes` names one class twice (case does not count)")
+        if self.kind == "multiclass":
+            # Settings that would be passed over in silence.
+            idle = {"positive", "negative", "separator", "blank", "uncertain"}
+            if unused := sorted(idle & self.model_fields_set):
+                raise ValueError(f'`{unused[0]}` belongs to kind = "binary"')
+            if self.other == "negative":
+                raise ValueError('a multiclass label has no `other = "negative"`')
+        if {"positive", "negative"} <= self.model_fields_set:
+            both = {p.casefold() for p in self.positive} & {n.casefold() for n in self.negative}
+            if both:
+                raise ValueError(f"{sorted(both)[0]!r} stands under `positive` and `negative`")
+        return self
+
+
+class ViewConfig(Section):
+    """One view: an input stream, the names it goes by, and what differs from the common tables.
+
+    An `imported` view has no images: its features come from a table, with `mvp import-features`.
+    """
+
+    imported: bool = False
+    aliases: Strings = []
+    source: str | None = None
+    images: Literal["all", "first", "error"] = "all"
+    labels: list[str] | None = None
+    network: dict[str, Any] = {}
+    transform: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    augment: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _imported_views_have_no_images(self) -> ViewConfig:
+        # Settings that would be passed over in silence.
+        idle = self.model_fields_set - {"imported"} if self.imported else set()
+        if idle:
+            raise ValueError(f"`{sorted(idle)[0]}` has no meaning for a view with imported = true")
+        return self
+
+    @property
+    def own_images(self) -> bool:
+        """Whether images of the table belong to it; otherwise to another view, or none do."""
+        return self.source is None and not self.imported
+
+
+class TransformConfig(Section):
+    """The deterministic way from a decoded image to the network's input."""
+
+    size: int = Field(default=224, ge=8, le=4096)
+    fit: Literal["letterbox", "stretch", "crop"] = "letterbox"
+    color: Literal["grey", "rgb"] = "grey"
+    intensity: Literal["full", "percentile"] = "full"
+    percentiles: tuple[float, float] = (0.5, 99.5)
+    mean: list[float] = [0.485, 0.456, 0.406]
+    std: list[float] = [0.229, 0.224, 0.225]
+
+    @model_validator(mode="after")
+    def _channels_agree(self) -> TransformConfig:
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ValueError("mean and std need three numbers each, std above zero")
+        low, high = self.percentiles
+        if not 0 <= low < high <= 100:
+            raise ValueError("percentiles need 0 <= low < high <= 100")
+        return self
+
+
+class SplitConfig(Section):
+    """Patient-wise shares of the studies; the rest goes to stage one."""
+
+    seed: int = 0
+    test: float = Field(default=0.25, gt=0, lt=1)
+    stage2: float = Field(default=0.3, gt=0, lt=1)
+    inner: float = Field(default=0.2, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _something_is_left(self) -> SplitConfig:
+        if self.test + self.stage2 >= 1:
+            raise ValueError("test and stage2 leave nothing for stage one: their sum must be < 1")
+        return self
