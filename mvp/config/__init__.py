@@ -11,6 +11,7 @@ from mvp.config.sections import (
     ExtractConfig,
     HeadConfig,
     NetworkConfig,
+    TextConfig,
     TrainingConfig,
 )
 
@@ -27,6 +28,7 @@ __all__ = [
     "Protocol",
     "ResolvedView",
     "SplitConfig",
+    "TextConfig",
     "TrainingConfig",
     "TransformConfig",
     "ViewConfig",

@@ -8,6 +8,13 @@ from pydantic import Field, model_validator
 
 from mvp.config.section import Section, Strings
 
+_FILES = {"aliases", "side", "source", "images"}
+_MEANING = {
+    "image": {*_FILES, "labels", "network", "transform", "training", "augment"},
+    "table": {"numbers", "categories"},
+    "text": {*_FILES, "column", "labels", "text", "training"},
+}
+
 
 class DataConfig(Section):
     """Where the table and the images are, and what the columns mean."""
@@ -19,6 +26,8 @@ class DataConfig(Section):
     view: str = "view"
     path: str = "path"
     split: str | None = None
+    laterality: str | None = None
+    order: str | None = None
     allow_outside_root: bool = False
     max_pixels: int = Field(default=100_000_000, gt=0)
     max_bytes: int = Field(default=1_000_000_000, gt=0)
@@ -70,31 +79,58 @@ class LabelConfig(Section):
 class ViewConfig(Section):
     """One view: an input stream, the names it goes by, and what differs from the common tables.
 
-    An `imported` view has no images: its features come from a table, with `mvp import-features`.
+    A view of `kind = "table"` is columns of the table, one of `kind = "text"` a column or one file
+    per study. An `imported` view has no input here: its features come from a table, with
+    `mvp import-features`.
     """
 
+    kind: Literal["image", "table", "text"] = "image"
     imported: bool = False
     aliases: Strings = []
+    side: Literal["left", "right"] | None = None
     source: str | None = None
-    images: Literal["all", "first", "error"] = "all"
+    images: Literal["all", "first", "newest", "error"] = "all"
+    numbers: Strings = []
+    categories: Strings = []
+    column: str | None = None
     labels: list[str] | None = None
     network: dict[str, Any] = {}
     transform: dict[str, Any] = {}
+    text: dict[str, Any] = {}
     training: dict[str, Any] = {}
     augment: dict[str, Any] = {}
 
     @model_validator(mode="after")
-    def _imported_views_have_no_images(self) -> ViewConfig:
+    def _settings_mean_something(self) -> ViewConfig:
         # Settings that would be passed over in silence.
-        idle = self.model_fields_set - {"imported"} if self.imported else set()
-        if idle:
-            raise ValueError(f"`{sorted(idle)[0]}` has no meaning for a view with imported = true")
+        known, what = {"imported"}, "a view with imported = true"
+        if not self.imported:
+            known = {"kind", *_MEANING[self.kind]}
+            what = f'a view of kind = "{self.kind}"'
+            if self.column is not None:
+                known, what = known - _FILES, "a text view with its own column"
+        fields = type(self).model_fields
+        said = {n for n in self.model_fields_set if getattr(self, n) != fields[n].default}
+        if idle := sorted(said - known):
+            raise ValueError(f"`{idle[0]}` has no meaning for {what}")
+        if self.kind == "table" and not (self.numbers or self.categories):
+            raise ValueError('a view of kind = "table" needs `numbers`, `categories` or both')
+        both = [c for c in self.columns if self.columns.count(c) > 1]
+        if both:
+            raise ValueError(f"column {both[0]!r} stands twice under `numbers` and `categories`")
         return self
 
     @property
-    def own_images(self) -> bool:
-        """Whether images of the table belong to it; otherwise to another view, or none do."""
-        return self.source is None and not self.imported
+    def columns(self) -> list[str]:
+        """Columns of the table that a study's input is read from; none for views of files."""
+        if self.kind == "text":
+            return [] if self.column is None else [self.column]
+        return [*self.numbers, *self.categories]
+
+    @property
+    def own_files(self) -> bool:
+        """Whether files of the table belong to it; otherwise to another view, or none do."""
+        return self.source is None and not self.imported and not self.columns
 
 
 class TransformConfig(Section):

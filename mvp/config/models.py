@@ -15,6 +15,7 @@ from mvp.config.sections import (
     ExtractConfig,
     HeadConfig,
     NetworkConfig,
+    TextConfig,
     TrainingConfig,
 )
 from mvp.errors import ConfigError
@@ -32,6 +33,7 @@ class Config(Section):
     workers: int = Field(default=0, ge=0)
     network: NetworkConfig = NetworkConfig()
     transform: TransformConfig = TransformConfig()
+    text: TextConfig = TextConfig()
     training: TrainingConfig = TrainingConfig()
     augment: AugmentConfig = AugmentConfig()
     split: SplitConfig = SplitConfig()
@@ -59,21 +61,15 @@ class Config(Section):
         for name in self.labels:
             if name in RESERVED_COLUMNS or name.startswith("has_") or not name.isprintable():
                 raise ValueError(f"label name {name!r} is taken by a column of the score table")
-        owner: dict[str, str] = {}
-        for name, view in self.views.items():
-            if not view.own_images:
-                continue
-            for alias in {name, *view.aliases}:
-                if owner.setdefault(alias.casefold(), name) != name:
-                    raise ValueError(
-                        f"alias {alias!r} belongs to two views: {owner[alias.casefold()]}, {name}"
-                    )
-        sources = {n.casefold() for n, view in self.views.items() if view.own_images}
+        self._require_one_owner()
+        sources = {n.casefold() for n, view in self.views.items() if view.own_files}
         for name, view in self.views.items():
             if view.source is not None and view.source.casefold() not in sources:
                 raise ValueError(
-                    f"views.{name}.source names {view.source!r}, which is no view with own images"
+                    f"views.{name}.source names {view.source!r}, which is no view with own files"
                 )
+            if self.views[self.source_of(name)].kind != view.kind:
+                raise ValueError(f"views.{name} and its source are of different kinds")
         for name in self.head.views or ():
             if name not in self.views:
                 raise ValueError(f"head.views names {name!r}, not in [views]")
@@ -81,24 +77,45 @@ class Config(Section):
             self.view(name)
         return self
 
+    def _require_one_owner(self) -> None:
+        """No row of the table may belong to two views."""
+        owner: dict[tuple[str, str | None], str] = {}
+        for name, view in self.views.items():
+            if not view.own_files:
+                continue
+            if view.side is not None and self.data.laterality is None:
+                raise ValueError(
+                    f"views.{name}.side needs data.laterality, the column that says the side"
+                )
+            for alias in {name, *view.aliases}:
+                # A view of both sides meets those of one.
+                sides = [view.side, None] if view.side else ["left", "right", None]
+                rivals = [owner.get((alias.casefold(), side)) for side in sides]
+                if other := next((r for r in rivals if r not in (None, name)), None):
+                    raise ValueError(f"alias {alias!r} belongs to two views: {other}, {name}")
+                owner[alias.casefold(), view.side] = name
+
     def source_of(self, name: str) -> str:
-        """The view whose images a view looks at, as [views] writes it; imported ones have none."""
-        if self.views[name].imported:
+        """The view whose files a view looks at, as [views] writes it; itself where it has none."""
+        if self.views[name].imported or self.views[name].columns:
             return name
         wanted = (self.views[name].source or name).casefold()
-        return next(n for n, v in self.views.items() if v.own_images and n.casefold() == wanted)
+        return next(n for n, v in self.views.items() if v.own_files and n.casefold() == wanted)
 
     def view(self, name: str) -> ResolvedView:
         """A view's own settings laid over the common ones."""
         own = self.views[name]
         return ResolvedView(
             name=name,
+            kind=own.kind,
             source=self.source_of(name),
             imported=own.imported,
+            columns=tuple(own.columns),
             images=own.images,
             labels=tuple(own.labels if own.labels is not None else self.labels),
             network=_overlay(self.network, own.network, f"views.{name}.network"),
             transform=_overlay(self.transform, own.transform, f"views.{name}.transform"),
+            text=_overlay(self.text, own.text, f"views.{name}.text"),
             training=_overlay(self.training, own.training, f"views.{name}.training"),
             augment=_overlay(self.augment, own.augment, f"views.{name}.augment"),
         )
@@ -119,12 +136,15 @@ class ResolvedView(Section):
     """A view with every setting filled in."""
 
     name: str
+    kind: Literal["image", "table", "text"] = "image"
     source: str
     imported: bool = False
-    images: Literal["all", "first", "error"]
+    columns: tuple[str, ...] = ()
+    images: Literal["all", "first", "newest", "error"]
     labels: tuple[str, ...]
     network: NetworkConfig
     transform: TransformConfig
+    text: TextConfig = TextConfig()
     training: TrainingConfig
     augment: AugmentConfig
 

@@ -49,6 +49,17 @@ class NetworkConfig(Section):
         return self
 
 
+class TextConfig(Section):
+    """The character network of a text view, and how much of a text it reads."""
+
+    length: int = Field(default=256, ge=1, le=100_000)
+    lower: bool = False
+    embedding: int = Field(default=32, ge=1, le=1024)
+    channels: int = Field(default=96, ge=1, le=4096)
+    kernels: list[Annotated[int, Field(ge=1, le=64)]] = Field(default=[2, 3, 4, 5], min_length=1)
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+
+
 class AugmentConfig(Section):
     """Random changes of training images; flips are off because laterality carries meaning."""
 

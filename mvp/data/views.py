@@ -37,6 +37,6 @@ def alias_table(config: Config) -> Mapping[str, str]:
     return {
         alias.casefold(): name
         for name, view in config.views.items()
-        if view.own_images
+        if view.own_files
         for alias in (name, *view.aliases)
     }

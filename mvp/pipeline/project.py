@@ -127,7 +127,7 @@ class Project:
     @property
     def sources(self) -> list[str]:
         """Names of the views that images belong to."""
-        return [name for name, view in self.config.views.items() if view.own_images]
+        return [name for name, view in self.config.views.items() if view.own_files]
 
     def records(self, images: pd.DataFrame, root: Path | None = None) -> dict[str, FileRecord]:
         """A record for every file of some images, decoded once and remembered."""
