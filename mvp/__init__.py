@@ -1,7 +1,7 @@
 """`mvp`: two-stage learning for multi-view studies.
 
-Every verb of the command line is a function here: `mvp.init`, `mvp.check`, `mvp.finetune`,
-`mvp.extract`, `mvp.fit_head`, `mvp.evaluate`, `mvp.score`, `mvp.run`, `mvp.demo`.
+Every verb of the command line is a function here: `mvp.init`, `mvp.check`, `mvp.split`,
+`mvp.finetune`, `mvp.extract`, `mvp.fit_head`, `mvp.evaluate`, `mvp.score`, `mvp.run`, `mvp.demo`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ if TYPE_CHECKING:
         extract,
         finetune,
         fit_head,
+        import_dataset,
         import_features,
         init,
         run,
         score,
+        split,
     )
 
 __all__ = [
@@ -29,10 +31,12 @@ __all__ = [
     "extract",
     "finetune",
     "fit_head",
+    "import_dataset",
     "import_features",
     "init",
     "run",
     "score",
+    "split",
 ]
 
 

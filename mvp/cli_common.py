@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from mvp.errors import printable
+
 WorkspaceOption = Annotated[
     Path, typer.Option("--workspace", "-w", help="Folder with mvp.toml (default: here).")
 ]
@@ -27,13 +29,18 @@ HeadOption = Annotated[
 _handlers: list[logging.Handler] = []
 
 
+class _OneLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 def listen(quiet: bool) -> None:
     """Send the package's log to stderr."""
     logger = logging.getLogger("mvp")
     logger.setLevel(logging.DEBUG)
     handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(logging.WARNING if quiet else logging.INFO)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_OneLine("%(message)s"))
     logger.addHandler(handler)
     logger.propagate = False
     _handlers.append(handler)
@@ -42,9 +49,11 @@ def listen(quiet: bool) -> None:
 def show(outcome: Any, json: bool = False) -> None:
     """Print a result and leave with its exit code."""
     if json:
-        typer.echo(json_format.dumps(outcome.to_json(), ensure_ascii=False, allow_nan=False))
+        text = json_format.dumps(outcome.to_json(), ensure_ascii=False, allow_nan=False)
+        # The same value, in characters that a terminal shows as they stand.
+        typer.echo("".join(c if c.isprintable() else json_format.dumps(c)[1:-1] for c in text))
     else:
-        typer.echo(outcome.text)
+        typer.echo("\n".join(printable(line) for line in outcome.text.split("\n")))
     sys.stdout.flush()
     raise typer.Exit(outcome.exit_code)
 

@@ -7,6 +7,15 @@ code of the command line. Anything else that reaches a user is a bug.
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    """The text in one line that every terminal shows as it stands.
+
+    Ids and file names come from strangers: line breaks, control characters and marks that turn the
+    direction of writing become blanks.
+    """
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
 class MvpError(Exception):
     """An error that says what happened, in which study, view and path, why, and the remedy.
 
@@ -50,8 +59,7 @@ class MvpError(Exception):
             line += f": {self.cause}"
         if self.remedy:
             line += f". Remedy: {self.remedy}"
-        # Ids and file names come from strangers: no line breaks or control characters in a log.
-        return "".join(c if c.isprintable() else " " for c in line)
+        return printable(line)
 
 
 class ConfigError(MvpError):

@@ -18,6 +18,8 @@ from typing import Any
 
 DIGEST_BYTES = 16
 PARTIAL = ".partial-"
+# A spreadsheet runs a cell that starts so (OWASP, "CSV injection"); some take wide signs for these.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _UNNAMED: int = getattr(os, "O_TMPFILE", 0)
 
 
@@ -29,6 +31,18 @@ def _umask() -> int:
 
 # Read once, while one thread runs: two that ask at a time would leave the process without one.
 _PUBLIC = 0o666 & ~_umask()
+
+
+def safe_cell(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula; two texts never become one."""
+    formula = isinstance(value, str) and value.lstrip("'").startswith(_FORMULA)
+    return f"'{value}" if formula else value
+
+
+def plain_cell(cell: str) -> str:
+    """What `safe_cell` was given."""
+    escaped = cell.startswith("'") and cell.lstrip("'").startswith(_FORMULA)
+    return cell[1:] if escaped else cell
 
 
 def digest_bytes(data: bytes | memoryview) -> str:

@@ -12,7 +12,7 @@ LOW = {"config", "errors", "files", "types"}
 # Room: rooms it may import from. `files` and `types` are below everything, as `errors` is.
 MAY = {
     "cli": {"cli_common", "cli_data", "cli_store", "pipeline", "config", "errors"},
-    "cli_common": set(),
+    "cli_common": {"errors"},
     "cli_data": {"cli_common", "pipeline", "config", "errors"},
     "cli_store": {"cli_common", "pipeline", "config", "errors"},
     "pipeline": {

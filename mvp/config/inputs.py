@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -28,10 +29,13 @@ class DataConfig(Section):
     split: str | None = None
     laterality: str | None = None
     order: str | None = None
+    duplicates: Literal["once", "error"] = "once"
     allow_outside_root: bool = False
     max_pixels: int = Field(default=100_000_000, gt=0)
     max_bytes: int = Field(default=1_000_000_000, gt=0)
     max_volume_pixels: int = Field(default=1_000_000_000, gt=0)
+    max_seconds: float = Field(default=30.0, gt=0, le=86_400)
+    allow_deflated: bool = False
 
 
 class LabelConfig(Section):
@@ -109,8 +113,9 @@ class ViewConfig(Section):
             what = f'a view of kind = "{self.kind}"'
             if self.column is not None:
                 known, what = known - _FILES, "a text view with its own column"
-        fields = type(self).model_fields
-        said = {n for n in self.model_fields_set if getattr(self, n) != fields[n].default}
+        fields, said = type(self).model_fields, set(self.model_fields_set)
+        if not self.imported:
+            said = {n for n in said if getattr(self, n) != fields[n].default}
         if idle := sorted(said - known):
             raise ValueError(f"`{idle[0]}` has no meaning for {what}")
         if self.kind == "table" and not (self.numbers or self.categories):
@@ -139,8 +144,10 @@ class TransformConfig(Section):
     size: int = Field(default=224, ge=8, le=4096)
     fit: Literal["letterbox", "stretch", "crop"] = "letterbox"
     color: Literal["grey", "rgb"] = "grey"
-    intensity: Literal["full", "percentile"] = "full"
+    crop: Literal["none", "body", "breast"] = "none"
+    intensity: Literal["full", "percentile", "window"] = "full"
     percentiles: tuple[float, float] = (0.5, 99.5)
+    window: Literal["file"] | tuple[float, float] = "file"
     mean: list[float] = [0.485, 0.456, 0.406]
     std: list[float] = [0.229, 0.224, 0.225]
 
@@ -151,19 +158,31 @@ class TransformConfig(Section):
         low, high = self.percentiles
         if not 0 <= low < high <= 100:
             raise ValueError("percentiles need 0 <= low < high <= 100")
+        if self.window != "file":
+            if self.intensity != "window":
+                raise ValueError('a fixed `window` belongs to intensity = "window"')
+            if not (all(map(isfinite, self.window)) and self.window[1] > 0):
+                raise ValueError('window is "file" or [center, width], with a width above zero')
         return self
 
 
 class SplitConfig(Section):
     """Patient-wise shares of the studies; the rest goes to stage one."""
 
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     test: float = Field(default=0.25, gt=0, lt=1)
     stage2: float = Field(default=0.3, gt=0, lt=1)
     inner: float = Field(default=0.2, gt=0, lt=1)
+    folds: int = Field(default=0, ge=0, le=1000)
+    lists: dict[
+        Literal["train", "stage1", "stage1-inner", "stage2", "stage2-inner", "test"], str
+    ] = {}
+    near: Literal["report", "link"] = "report"
 
     @model_validator(mode="after")
     def _something_is_left(self) -> SplitConfig:
+        if self.folds == 1:
+            raise ValueError("one fold leaves nothing to train on: folds is 0, or 2 and more")
         if self.test + self.stage2 >= 1:
             raise ValueError("test and stage2 leave nothing for stage one: their sum must be < 1")
         return self

@@ -10,6 +10,7 @@ from mvp.config.complaints import complaints, nearest
 from mvp.config.inputs import DataConfig, LabelConfig, SplitConfig, TransformConfig, ViewConfig
 from mvp.config.section import NAME, RESERVED_COLUMNS, RESERVED_VIEWS, Protocol, Section
 from mvp.config.sections import (
+    CHAR_CNN,
     AugmentConfig,
     EvaluateConfig,
     ExtractConfig,
@@ -52,6 +53,11 @@ class Config(Section):
             for label in view.labels or ():
                 if label not in self.labels:
                     raise ValueError(f"views.{name}.labels names {label!r}, not in [labels]")
+            if view.images == "newest" and self.data.order is None:
+                raise ValueError(
+                    f'views.{name}.images = "newest" needs data.order, the column that says which '
+                    "image is the newest"
+                )
         if len({name.casefold() for name in self.views}) < len(self.views):
             raise ValueError("two views differ in upper and lower case only")
         outputs = [o for n, label in self.labels.items() for o in label.outputs(n)]
@@ -113,7 +119,10 @@ class Config(Section):
             columns=tuple(own.columns),
             images=own.images,
             labels=tuple(own.labels if own.labels is not None else self.labels),
-            network=_overlay(self.network, own.network, f"views.{name}.network"),
+            # What is said of networks is said of CNNs for images.
+            network=NetworkConfig(name=CHAR_CNN)
+            if own.kind == "text"
+            else _overlay(self.network, own.network, f"views.{name}.network"),
             transform=_overlay(self.transform, own.transform, f"views.{name}.transform"),
             text=_overlay(self.text, own.text, f"views.{name}.text"),
             training=_overlay(self.training, own.training, f"views.{name}.training"),

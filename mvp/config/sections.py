@@ -9,8 +9,14 @@ from pydantic import BeforeValidator, Field, model_validator
 from mvp.config.section import Section
 
 Pooling = Literal["avg", "max", "avgmax", "rows", "map", "none"]
+# What becomes of the slices of a volume before the classifier sees them.
+Slices = Literal["max", "mean"]
 # Of these an image's features are no vector, so they cannot be joined to another layer's.
 KEEPS_PLACES: tuple[Pooling, ...] = ("rows", "map")
+# How many numbers a character may have: the preparation gives them, the network embeds them.
+ALPHABET = 1024
+# The network of every text view.
+CHAR_CNN = "char-cnn"
 
 
 def _one_or_several(value: Any) -> Any:
@@ -85,6 +91,7 @@ class TrainingConfig(Section):
     max_pos_weight: float = Field(default=10.0, ge=1)
     clip: float = Field(default=1.0, gt=0)
     memory_gb: float = Field(default=2.0, ge=0)
+    slices: Slices = "max"
 
 
 class ExtractConfig(Section):

@@ -20,8 +20,8 @@ def work_ahead(
 ) -> Generator[Result, None, None]:
     """All results in the order of the items, made by threads before they are asked for.
 
-    Threads, not processes: decoding and resizing release the interpreter's lock, and the result
-    cannot depend on the number of workers.
+    Threads, not processes: resizing releases the interpreter's lock, as does waiting for the
+    processes that decode, and the result cannot depend on the number of workers.
 
     Args:
         work: gives the results of one item; what it raises is raised here, in its place.

@@ -1,20 +1,22 @@
-"""Images decoded and prepared ahead by threads, each a tensor or the error that names its file."""
+"""Images decoded and prepared ahead, each a tensor or the error that names its file.
+
+Every thread has a file decoded by a process of its own, and prepares what comes back.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import repeat
-from pathlib import Path
 
 from torch import Tensor
 
 from mvp.data.ahead import work_ahead
-from mvp.data.readers import Limits, Pixels, read_image, read_instances
+from mvp.data.reading.decoding import decode
+from mvp.data.reading.limits import Limits, Pixels
+from mvp.data.reading.stack import Shown
 from mvp.data.transforms import Transform
 from mvp.errors import ImageError, MvpError
-from mvp.files import digest_file
 
 
 @dataclass(frozen=True)
@@ -30,54 +32,6 @@ class Request:
     file: str
     digest: str | None
     instances: tuple[int, ...]
-
-
-def load(file: str, transform: Transform, limits: Limits, digest: str | None = None) -> Tensor:
-    """Read and prepare the one image of a file: (channels, size, size) float32 in [0, 1].
-
-    Args:
-        file: path.
-        transform: how it is prepared.
-        limits: what it may cost.
-        digest: what the file's content must be, if that matters.
-
-    Raises:
-        ImageError: names the file, whatever went wrong.
-        MissingExtraError: the library that reads such files is not installed.
-    """
-    with _naming(file):
-        pixels = read_image(file, limits)
-        _require(file, digest)
-        return transform.prepare(pixels)
-
-
-def load_ahead(
-    files: Iterable[str],
-    transform: Transform,
-    limits: Limits,
-    workers: int,
-    ahead: int,
-    digests: Iterable[str] | None = None,
-) -> Iterator[Tensor | ImageError]:
-    """The prepared images in order; a damaged one comes as its error, as does a volume.
-
-    Args:
-        files: paths, in the order wanted.
-        transform: how each is prepared.
-        limits: what one file may cost.
-        workers: threads; the result does not depend on their number.
-        ahead: how many images may be decoded before they are asked for.
-        digests: for every file what its content must be.
-    """
-
-    def one(item: tuple[str, str | None]) -> list[Tensor | ImageError]:
-        try:
-            return [load(item[0], transform, limits, item[1])]
-        except ImageError as error:
-            return [error]
-
-    expected = digests if digests is not None else repeat(None)
-    return work_ahead(one, zip(files, expected, strict=False), lambda _: 1, workers, ahead)
 
 
 def load_instances(
@@ -102,34 +56,34 @@ def load_instances(
     def one(request: Request) -> list[Tensor | ImageError]:
         try:
             with _naming(request.file):
-                stack = read_instances(request.file, limits)
-                _require(request.file, request.digest)
+                found = decode(
+                    request.file, limits, instances=request.instances, digest=request.digest
+                )
         except ImageError as error:
             return [error] * len(request.instances)
-        return [_instance(stack, i, request.file, transform) for i in request.instances]
+        stack, prepared = found.stack, list[Tensor | ImageError]()
+        places = {number: i for i, number in enumerate(found.numbers)}
+        for number in request.instances:
+            if number in places:
+                pixels, shown = stack.pixels[places[number]], stack.shown_at(places[number])
+                prepared.append(_prepared(pixels, shown, request.file, transform))
+            else:
+                prepared.append(_not_there(number, found.total, request.file))
+        return prepared
 
     return work_ahead(one, requests, lambda request: len(request.instances), workers, ahead)
 
 
-def _instance(stack: Pixels, index: int, file: str, transform: Transform) -> Tensor | ImageError:
-    if not 0 <= index < len(stack):
-        return ImageError(
-            f"the file has {len(stack)} images; number {index} is none of them", path=file
-        )
+def _prepared(pixels: Pixels, shown: Shown, file: str, transform: Transform) -> Tensor | ImageError:
     try:
         with _naming(file):
-            return transform.prepare(stack[index])
+            return transform.prepare(pixels, shown)
     except ImageError as error:
         return error
 
 
-def _require(file: str, digest: str | None) -> None:
-    # After decoding: a file that was replaced since it was scanned must not give its features to
-    # the content that stood there before.
-    if digest is not None and digest_file(Path(file)) != digest:
-        raise ImageError(
-            "the file changed while it was being read", path=file, remedy="run it again"
-        )
+def _not_there(number: int, total: int, file: str) -> ImageError:
+    return ImageError(f"the file has {total} images; number {number} is none of them", path=file)
 
 
 @contextmanager

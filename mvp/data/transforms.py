@@ -15,11 +15,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from mvp.config import TransformConfig
-from mvp.data.readers import READER_VERSION, Pixels
+from mvp.data.cropping import find_box
+from mvp.data.intensity import unit_range
+from mvp.data.reading.readers import READER_VERSION, Pixels
+from mvp.data.reading.stack import UNSAID, Shown
 from mvp.errors import ImageError
 from mvp.files import digest_json
 
-TRANSFORM_VERSION = 1
+TRANSFORM_VERSION = 2
 # A strip that is longer than this is no picture to crop, and resizing it first takes gigabytes.
 _MAX_CROP_RATIO = 64
 # ITU-R BT.601, as Pillow and OpenCV turn colour into grey.
@@ -38,6 +41,10 @@ class Transform:
         spec = self.config.model_dump(mode="json")
         if self.config.intensity != "percentile":
             del spec["percentiles"]
+        if self.config.intensity != "window":
+            del spec["window"]
+        if self.config.crop == "none":
+            del spec["crop"]
         return {**spec, "reader": READER_VERSION, "version": TRANSFORM_VERSION}
 
     @property
@@ -50,16 +57,24 @@ class Transform:
         """Channels of a prepared image: 1 for grey, 3 for colour."""
         return 1 if self.config.color == "grey" else 3
 
-    def prepare(self, pixels: Pixels) -> Tensor:
+    def prepare(self, pixels: Pixels, shown: Shown = UNSAID) -> Tensor:
         """One image, ready for a batch.
 
         Args:
             pixels: (H, W) or (H, W, 3), uint8, uint16 or float32, as a reader gives them.
+            shown: how its file says that they are to be seen.
 
         Returns:
             (channels, size, size) float32 in [0, 1].
+
+        Raises:
+            ImageError: nobody says how large its values could be, or it is too long to crop.
         """
-        values = self._channels(self._unit_range(pixels))
+        if self.config.crop != "none":
+            # Before the percentiles, which are then those of the patient.
+            box = find_box(pixels, self.config.crop)
+            pixels = pixels[box.top : box.bottom, box.left : box.right]
+        values = self._channels(unit_range(pixels, shown, self.config))
         return self._fit(torch.from_numpy(np.ascontiguousarray(values)))
 
     def finish(self, batch: Tensor) -> Tensor:
@@ -69,18 +84,6 @@ class Transform:
         mean = torch.tensor(self.config.mean, device=batch.device).view(1, 3, 1, 1)
         std = torch.tensor(self.config.std, device=batch.device).view(1, 3, 1, 1)
         return (batch - mean) / std
-
-    def _unit_range(self, pixels: Pixels) -> np.ndarray:
-        values: np.ndarray = pixels.astype(np.float64 if pixels.dtype.kind == "f" else np.float32)
-        if self.config.intensity == "percentile":
-            low, high = np.percentile(values, self.config.percentiles)
-            return np.clip((values - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
-        if pixels.dtype.kind == "f":
-            raise ImageError(
-                "the image has floating-point pixels, whose full range is unknown",
-                remedy='set transform.intensity = "percentile"',
-            )
-        return values / np.float32(np.iinfo(pixels.dtype).max)
 
     def _channels(self, values: np.ndarray) -> np.ndarray:
         if self.config.color == "grey":

@@ -102,12 +102,12 @@ def _agreed(storage: Storage, name: str, surroundings: Mapping[str, Any]) -> boo
     return False
 
 
-def golden_damage(storage: Storage, folder: str, *, imported: bool) -> str | None:
+def golden_damage(storage: Storage, folder: str, *, computed: bool) -> str | None:
     """What is wrong with a key's golden batch and known surroundings, or None.
 
-    Features that were imported have none.
+    Features that no network gives have none.
     """
-    if imported or not storage.names(f"{folder}/segments"):
+    if not computed or not storage.names(f"{folder}/segments"):
         return None
     golden, wrong = _load(storage, f"{folder}/golden.json")
     if golden is None:

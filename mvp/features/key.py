@@ -66,6 +66,11 @@ class FeatureKey:
         """Whether the features came from a table, and no network can make them again."""
         return self.engine == "import"
 
+    @property
+    def computed(self) -> bool:
+        """Whether a network gives the features: of synthetic inputs too, so machines can agree."""
+        return self.engine not in ("import", "encoder")
+
     def to_json(self) -> dict[str, Any]:
         """The fields, for `key.json` and provenance."""
         return asdict(self)

@@ -53,7 +53,7 @@ def verify(store: KeyStore) -> list[Finding]:
     storage, folder = store.storage, store.folder
     view, key = folder.split("/", 1)
     found = [Finding(view, key, "", None, what) for what in _key_damage(storage, folder)]
-    if (wrong := golden_damage(storage, folder, imported=store.key.imported)) is not None:
+    if (wrong := golden_damage(storage, folder, computed=store.key.computed)) is not None:
         found.append(Finding(view, key, "", None, wrong))
     for name in storage.names(f"{folder}/segments"):
         place = f"{folder}/segments/{name}"

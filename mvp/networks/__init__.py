@@ -1,6 +1,6 @@
 """CNNs by name, their weights, and features taken through hooks."""
 
-from mvp.networks.build import build, restore, weights_file
+from mvp.networks.build import build, build_view, restore, restore_view, weights_file
 from mvp.networks.capture import Capture
 from mvp.networks.inference import inference
 from mvp.networks.losses import masked_loss, positive_weights, probabilities
@@ -11,12 +11,14 @@ __all__ = [
     "Capture",
     "Network",
     "build",
+    "build_view",
     "inference",
     "load_weights",
     "masked_loss",
     "positive_weights",
     "probabilities",
     "restore",
+    "restore_view",
     "save_weights",
     "weights_digest",
     "weights_file",

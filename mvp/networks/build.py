@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mvp.config import NetworkConfig
+from mvp.config import NetworkConfig, ResolvedView
 from mvp.errors import ConfigError
 from mvp.networks.capture import Capture
 from mvp.networks.catalogue import NO_WEIGHTS, create
 from mvp.networks.network import Network, no_linear_classifier
 from mvp.networks.state import SUFFIXES, fit_state, read_state
+from mvp.networks.text import build_text
 from mvp.networks.weights import load_weights
 
 
@@ -36,6 +37,20 @@ def build(config: NetworkConfig, outputs: int | None) -> Network:
         _load_file(network, config, path, outputs)
     if outputs is not None:
         network.replace_head(outputs)
+    return network
+
+
+def build_view(view: ResolvedView, outputs: int | None) -> Network:
+    """The network of a view by its settings: a CNN, or for texts the character network."""
+    return build_text(view.text, outputs) if view.kind == "text" else build(view.network, outputs)
+
+
+def restore_view(view: ResolvedView, outputs: int | None, path: Path) -> Network:
+    """A view's network as `save_weights` wrote it, without looking for its first weights again."""
+    if view.kind != "text":
+        return restore(view.network, outputs, path)
+    network = build_text(view.text, outputs)
+    load_weights(network, path)
     return network
 
 

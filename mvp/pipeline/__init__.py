@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from mvp.pipeline._finetune import run_finetune as finetune
     from mvp.pipeline._fit_head import parse_options
     from mvp.pipeline._fit_head import run_fit_head as fit_head
+    from mvp.pipeline._import import run_import as import_dataset
     from mvp.pipeline._import_features import run_import_features as import_features
     from mvp.pipeline._init import run_init as init
     from mvp.pipeline._run import run_all as run
     from mvp.pipeline._score import run_score as score
+    from mvp.pipeline._split import run_split as split
 
 _VERBS = {
     "cache_compact": ("_cache_tidy", "run_cache_compact"),
@@ -40,8 +42,10 @@ _VERBS = {
     "extract": ("_extract", "run_extract"),
     "fit_head": ("_fit_head", "run_fit_head"),
     "evaluate": ("_evaluate", "run_evaluate"),
+    "import_dataset": ("_import", "run_import"),
     "import_features": ("_import_features", "run_import_features"),
     "score": ("_score", "run_score"),
+    "split": ("_split", "run_split"),
     "run": ("_run", "run_all"),
     "demo": ("_demo", "run_demo"),
     "parse_options": ("_fit_head", "parse_options"),
@@ -60,11 +64,13 @@ __all__ = [
     "extract",
     "finetune",
     "fit_head",
+    "import_dataset",
     "import_features",
     "init",
     "parse_options",
     "run",
     "score",
+    "split",
 ]
 
 

@@ -82,7 +82,7 @@ def run_cache_ls(workspace: str | Path = ".") -> CacheOutcome:
 
 def _entry(store: KeyStore) -> dict[str, Any]:
     key, shelf = store.key, store.shelf
-    layer = f" {key.layer} {key.pooling}" if not key.imported else ""
+    layer = f" {key.layer} {key.pooling}" if key.computed else ""
     made = sorted({_surroundings(segment.info["surroundings"]) for segment in store.segments})
     objects = store.storage.walk(store.folder)
     return {

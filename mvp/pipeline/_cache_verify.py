@@ -12,7 +12,8 @@ from mvp.errors import ConfigError, MvpError, StoreDamagedError
 from mvp.features import KeyStore, image_digest
 from mvp.features.verify import Finding, verify
 from mvp.pipeline._cache import CacheOutcome, stored_views
-from mvp.pipeline.networks import feature_network, feature_store
+from mvp.pipeline.items import view_items
+from mvp.pipeline.networks import feature_network, feature_store, view_inputs
 from mvp.pipeline.project import Project
 from mvp.stages.extract import fresh_rows
 
@@ -86,7 +87,7 @@ def _opened(project: Project, view: str, digest: str, findings: list[Finding]) -
 
 def _sampled(project: Project, view: str, sample: int) -> dict[str, Any] | None:
     """Some rows of a view's present key against a fresh forward pass; None without a network."""
-    if project.config.views[view].imported:
+    if project.config.views[view].imported or project.config.views[view].kind == "table":
         return None
     try:
         return _compared(project, view, sample)
@@ -99,7 +100,8 @@ def _sampled(project: Project, view: str, sample: int) -> dict[str, Any] | None:
 def _compared(project: Project, view: str, sample: int) -> dict[str, Any]:
     made = feature_network(project, view)
     store = feature_store(project).open(made.key)
-    files = {r.pixels: r for r in project.contents.values() if r.pixels}
+    items = view_items(project, project.manifest, made.view, project.contents)
+    files = {i.record.pixels: i.record for i in items if i.record is not None and not i.error}
     known = [row for row in store.rows if image_digest(row) in files]
     if not known:
         return {"view": view, "agrees": True, "rows": 0, "text": f"{view}: no rows to sample"}
@@ -109,11 +111,10 @@ def _compared(project: Project, view: str, sample: int) -> dict[str, Any]:
     fresh, failed = fresh_rows(
         made.network,
         made.view.network,
-        made.transform,
+        view_inputs(project, project.manifest, made.view),
         [files[image_digest(row)] for row in rows],
         rows,
         settings=project.config.extract,
-        limits=project.limits(),
         device=project.device,
         workers=project.workers,
     )

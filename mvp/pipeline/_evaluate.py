@@ -56,6 +56,7 @@ class EvaluateOutcome:
             "level": self.evaluation.level,
             "draws": self.evaluation.draws,
             "rows": self.evaluation.records(),
+            "means": self.evaluation.mean_records(),
             "differences": self.evaluation.difference_records(),
             "warnings": self.warnings,
             "folder": self.folder,
@@ -71,7 +72,16 @@ class EvaluateOutcome:
         )
         table = comparison_text(self.evaluation.records(), self.evaluation.difference_records())
         page = str(Path(self.folder) / "report.html")
-        return "\n".join([title, "", table, "", *self.warnings, f"report: {page}"])
+        lines = [*self._means(), *self.warnings, f"report: {page}"]
+        return "\n".join([title, "", table, "", *lines])
+
+    def _means(self) -> list[str]:
+        means = [row for row in self.evaluation.mean_records() if row["auroc"] is not None]
+        if not means or max(row["labels"] for row in means) < 2:
+            return []
+        # A model that cannot be measured on every label is not to be read beside the others.
+        said = (f"{row['model']} {row['auroc']:.3f} ({row['labels']})" for row in means)
+        return [f"mean AUROC (labels): {', '.join(said)}", ""]
 
 
 def run_evaluate(

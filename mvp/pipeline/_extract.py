@@ -4,117 +4,29 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from mvp.data.inventory import FileRecord
-from mvp.data.manifest import Manifest
-from mvp.errors import REJECTED_EXIT_CODE, StoreDamagedError
-from mvp.pipeline.networks import ViewNetwork, feature_network, feature_store, stored_imports
+from mvp.data.reading.inventory import FileRecord
+from mvp.data.tables.manifest import Manifest
+from mvp.pipeline._encode import encode_view, plan_encode
+from mvp.pipeline.encoded import current_encoder
+from mvp.pipeline.extraction import ExtractOutcome, ViewExtraction
+from mvp.pipeline.items import reject_items, reject_rows, view_items
+from mvp.pipeline.networks import (
+    ViewNetwork,
+    feature_network,
+    feature_store,
+    stored_imports,
+    view_inputs,
+)
 from mvp.pipeline.project import Project
-from mvp.pipeline.recording import Reject, recording
+from mvp.pipeline.recording import recording
 from mvp.pipeline.sharding import WHOLE, Shard, parse_shard
 from mvp.pipeline.uses import mend_keys, note_uses
 from mvp.stages.extract import ExtractResult, extract, rows_of
 
 log = logging.getLogger("mvp")
 _MANY_SEGMENTS = 200
-
-
-@dataclass
-class ViewExtraction:
-    """What became of one view's images.
-
-    `rows` are stored for them: one an image, or one a slice; `rows` = `computed` + `cached`. An
-    image that stands in the table twice was computed once. `forward_passes` counts the images and
-    slices that went through the network here.
-    """
-
-    key: str
-    images: int
-    rows: int
-    computed: int
-    forward_passes: int
-    cached: int
-    rejected: int
-    recomputed_units: int
-    seconds: float
-    time: dict[str, float]
-
-    def to_json(self) -> dict[str, Any]:
-        """The counts as plain values."""
-        times = {name: round(seconds, 3) for name, seconds in self.time.items()}
-        return {**self.__dict__, "seconds": round(self.seconds, 3), "time": times}
-
-
-@dataclass
-class ExtractOutcome:
-    """What was extracted, by view.
-
-    Of imported views nothing is extracted: `imported` are their rows, `lost` those studies whose
-    rows are not in the store.
-    """
-
-    views: dict[str, ViewExtraction] = field(default_factory=dict)
-    imported: dict[str, int] = field(default_factory=dict)
-    lost: dict[str, int] = field(default_factory=dict)
-    rejects: list[Reject] = field(default_factory=list)
-    reject_table: str | None = None
-
-    @property
-    def exit_code(self) -> int:
-        """0, or 4 when images were rejected, or 5 when imported rows are lost."""
-        if any(self.lost.values()):
-            return StoreDamagedError.exit_code
-        return REJECTED_EXIT_CODE if self.rejects else 0
-
-    @property
-    def forward_passes(self) -> int:
-        """Images that went through a network."""
-        return sum(view.forward_passes for view in self.views.values())
-
-    def to_json(self) -> dict[str, Any]:
-        """The outcome as plain values."""
-        return {
-            "views": {name: view.to_json() for name, view in self.views.items()},
-            "imported": self.imported,
-            "imported_lost": self.lost,
-            "forward_passes": self.forward_passes,
-            "rejected": len(self.rejects),
-            "reject_table": self.reject_table,
-        }
-
-    @property
-    def text(self) -> str:
-        """For a person."""
-        lines = []
-        for name, view in self.views.items():
-            line = (
-                f"{name}: {view.rows} rows, {view.forward_passes} forward passes, "
-                f"{view.cached} from the cache, {view.rejected} rejected, {view.seconds:.1f} s"
-            )
-            if view.forward_passes:
-                network = view.time["network"]
-                line += (
-                    f" ({view.forward_passes / max(view.seconds, 1e-9):.1f} images/s; network "
-                    f"{network:.1f} s, waiting for images {view.time['decode']:.1f} s, "
-                    f"writing {view.time['write']:.1f} s)"
-                )
-            if view.recomputed_units:
-                line += f"; {view.recomputed_units} damaged units recomputed"
-            lines.append(line)
-        for name, count in self.imported.items():
-            line = f"{name}: imported, {count} rows"
-            if self.lost[name]:
-                line += (
-                    f"; {self.lost[name]} studies have lost theirs: run `mvp import-features "
-                    f"--view {name} TABLE` again"
-                )
-            lines.append(line)
-        if self.rejects:
-            lines.append(f"{len(self.rejects)} images rejected: {self.reject_table}")
-        return "\n".join(lines)
 
 
 def run_extract(
@@ -143,12 +55,19 @@ def run_extract(
         if verify:
             mend_keys(project)
         imported = [name for name in names if project.config.views[name].imported]
-        made = (feature_network(project, name) for name in names if name not in imported)
+        tables = [name for name in names if project.config.views[name].kind == "table"]
+        others = [name for name in names if name not in imported and name not in tables]
+        made = (feature_network(project, name) for name in others)
         outcome = extract_views(
             project, project.manifest, made, project.contents, verify=verify, shard=part
         )
+        for name in tables:
+            view = project.view(name)
+            encoder = current_encoder(project, view)
+            encode_view(project, project.manifest, view, encoder, outcome, verify=verify)
         for name in imported:
             outcome.imported[name], outcome.lost[name] = stored_imports(project, name, verify)
+        outcome.rejects += reject_rows(project.manifest)
         if outcome.rejects:
             outcome.reject_table = str(run.write_rejects(outcome.rejects))
     return outcome
@@ -191,9 +110,9 @@ def _one(
     shard: Shard,
     root: Path | None,
 ) -> None:
-    table = project.view_images(manifest, made.view)
-    table = table[[shard.has(records.get(file), file) for file in table["file"]]]
-    readable = [records[file] for file in table["file"] if file and records[file].pixels]
+    items = view_items(project, manifest, made.view, records)
+    items = [item for item in items if shard.has(item.record, item.path)]
+    readable = [item.record for item in items if item.record is not None and not item.error]
     store = feature_store(project).open(made.key, mend=verify)
     # Said first: nobody may collect the features while they are being computed.
     note_uses(project, {made.view.name: made.key})
@@ -201,28 +120,24 @@ def _one(
     result = extract(
         made.network,
         made.view.network,
-        made.transform,
+        view_inputs(project, manifest, made.view, root),
         readable,
         store,
         settings=project.config.extract,
-        limits=project.limits(root),
         device=project.device,
         workers=project.workers,
         verify=verify,
         progress=project.progress,
     )
-    reasons = [
-        error or _reason(records[file], result)
-        for file, error in zip(table["file"], table["error"], strict=True)
-    ]
-    rejects = project.reject_rows(manifest, table, made.view.name, reasons)
+    reasons = [item.error or _reason(item.record, result) for item in items]
+    rejects = reject_items(manifest, made.view.name, items, reasons)
     outcome.rejects += rejects
     # A row for every image of the table, also where two of them are the same.
     instances = made.key.instances
     rows = int(store.has([row for r in readable for row in rows_of(r, instances)]).sum())
     outcome.views[made.view.name] = ViewExtraction(
         key=result.key,
-        images=len(table),
+        images=len(items),
         rows=rows,
         computed=result.computed,
         forward_passes=result.forward_passes,
@@ -250,10 +165,8 @@ def _one(
     )
 
 
-def _reason(record: FileRecord, result: ExtractResult) -> str:
-    if not record.pixels:
-        return record.error or "the file cannot be read"
-    return result.rejected.get(record.pixels, "")
+def _reason(record: FileRecord | None, result: ExtractResult) -> str:
+    return result.rejected.get(str(record.pixels), "") if record is not None else ""
 
 
 def _say_what_changed(project: Project, made: ViewNetwork, stored: int, wanted: int) -> None:
@@ -275,16 +188,18 @@ def _say_what_changed(project: Project, made: ViewNetwork, stored: int, wanted: 
 
 def plan_extract(project: Project, name: str) -> str | None:
     """Why `run` would extract a view; None when everything is stored."""
+    view = project.view(name)
+    if view.kind == "table":
+        return plan_encode(project, view)
     made = feature_network(project, name)
     store = feature_store(project).open(made.key)
-    table = project.view_images(project.manifest, made.view)
-    records = project.records(table)
-    rows = {row for r in records.values() if r.pixels for row in rows_of(r, made.key.instances)}
+    items = view_items(project, project.manifest, made.view, project.contents)
+    records = {i.record.pixels: i.record for i in items if i.record is not None and not i.error}
+    rows = {row for r in records.values() for row in rows_of(r, made.key.instances)}
     rejected = store.rejected
     stored = dict(zip(rows, store.has(list(rows)), strict=True))
     waiting = sum(not there and row not in rejected for row, there in stored.items())
-    refused = sum(row in rejected for row in rows)
-    refused += sum(not r.pixels for r in records.values()) + int((table["error"] != "").sum())
+    refused = sum(row in rejected for row in rows) + sum(bool(i.error) for i in items)
     damaged = store.count_damaged()
     if damaged:
         return f"{damaged} stored units are damaged"

@@ -11,20 +11,16 @@ from typing import Any
 import numpy as np
 
 from mvp.config import ResolvedView
-from mvp.data.datasets import ImageSet
-from mvp.data.inventory import FileRecord
-from mvp.data.splits import parts_for
-from mvp.data.transforms import Transform
-from mvp.errors import REJECTED_EXIT_CODE, DataError, MvpError
+from mvp.errors import REJECTED_EXIT_CODE, MvpError
 from mvp.files import digest_json, read_json, write_json
 from mvp.networks import Capture, inference
-from mvp.pipeline.networks import initial_network, network_inputs, view_targets
-from mvp.pipeline.project import Project, label_indices
+from mvp.pipeline.networks import initial_network, network_inputs, view_inputs
+from mvp.pipeline.project import Project
 from mvp.pipeline.provenance import changed_inputs, write_provenance
 from mvp.pipeline.recording import Reject, Run, recording
 from mvp.pipeline.tables import labels_digest
+from mvp.pipeline.training_rows import TrainingRows, training_inputs, training_rows
 from mvp.stages.finetune import FinetuneResult, finetune
-from mvp.types import IntArray, Labels
 
 log = logging.getLogger("mvp")
 
@@ -81,19 +77,6 @@ class FinetuneOutcome:
         return "\n".join(lines)
 
 
-@dataclass(frozen=True, eq=False)
-class _TrainingRows:
-    """The images that a view's network is trained on."""
-
-    files: list[str]
-    digests: list[str]
-    labels: Labels
-    patients: list[str]
-    train: IntArray
-    inner: IntArray
-    rejects: list[Reject]
-
-
 def run_finetune(
     workspace: str | Path = ".",
     views: Sequence[str] | None = None,
@@ -131,13 +114,14 @@ def _one(project: Project, name: str, outcome: FinetuneOutcome, force: bool) -> 
     view = project.view(name)
     outcome.views[name] = None
     outcome.folders[name] = str(project.workspace.stage1(name))
-    if view.imported:
-        outcome.reasons[name] = "imported: it has no network"
+    if view.imported or view.kind == "table":
+        why = "imported: it has no network"
+        outcome.reasons[name] = why if view.imported else "a table: extraction fits its encoder"
         return
     if project.config.protocol == "frozen":
         outcome.reasons[name] = "frozen: its weights are used as they are"
         return
-    rows = _training_rows(project, view)
+    rows = training_rows(project, view)
     outcome.rejects += rows.rejects
     inputs = finetune_inputs(project, view, rows)
     reason = why_finetune(project, name, inputs)
@@ -147,20 +131,15 @@ def _one(project: Project, name: str, outcome: FinetuneOutcome, force: bool) -> 
     outcome.reasons[name] = reason or "asked for with --force"
     log.info("finetune %s: %s", name, outcome.reasons[name])
     _require_features(project, view, len(rows.labels.outputs))
+    if rows.volumes:
+        _say_other_reduction(project, view)
     folder = project.workspace.stage1(name)
     # Without it an interrupted new training would pass for the old, finished one.
     project.workspace.provenance(folder).unlink(missing_ok=True)
     _forget_other_checkpoints(project, name, inputs)
-    images = ImageSet(
-        rows.files,
-        Transform(view.transform),
-        project.limits(),
-        project.workers,
-        int(view.training.memory_gb * 2**30),
-    )
     result = finetune(
         view,
-        images,
+        training_inputs(project, view, rows),
         rows.labels,
         train=rows.train,
         inner=rows.inner,
@@ -187,13 +166,29 @@ def _require_features(project: Project, view: ResolvedView, outputs: int) -> Non
 
     plain = view.network.model_copy(update={"weights": "none"})
     network = initial_network(project, view.model_copy(update={"network": plain}), outputs)
-    size = view.transform.size
+    inputs = view_inputs(project, project.manifest, view)
+    batch = inputs.preparation.finish(torch.stack(inputs.synthetic()[:1]))
     try:
         with Capture(network, plain.layer, plain.pooling) as capture, inference(network):
-            capture(torch.zeros(1, 3, size, size))
+            capture(batch)
     except MvpError as error:
         error.view = view.name
         raise
+
+
+def _say_other_reduction(project: Project, view: ResolvedView) -> None:
+    """Heads that see slices reduced otherwise than the network was trained: allowed, but told."""
+    setting, how = "extract.instances", project.config.extract.instances
+    if how == "keep":
+        setting, how = "head.instances", project.config.head.instances
+    if how != view.training.slices:
+        log.warning(
+            'view %s: training.slices = "%s", but heads see slices by %s = "%s"',
+            view.name,
+            view.training.slices,
+            setting,
+            how,
+        )
 
 
 def _forget_other_checkpoints(project: Project, name: str, inputs: dict[str, Any]) -> None:
@@ -207,68 +202,19 @@ def _forget_other_checkpoints(project: Project, name: str, inputs: dict[str, Any
         write_json(started, inputs)
 
 
-def _training_rows(project: Project, view: ResolvedView) -> _TrainingRows:
-    manifest, split = project.manifest, project.split
-    protocol = project.config.protocol
-    images = project.view_images(manifest, view)
-    columns = label_indices(manifest, view.labels)
-    targets = view_targets(project, view)
-    values = manifest.labels.values[:, columns]
-    studies = images["study"].to_numpy()
-    parts = {
-        role: split.mask(manifest.studies, parts_for(role, protocol, protocol))
-        for role in ("stage1", "stage1-inner")
-    }
-    mine = (parts["stage1"] | parts["stage1-inner"])[studies]
-    # A study without any known label teaches nothing.
-    mine &= ~np.isnan(values[studies]).all(axis=1)
-    images = images[mine]
-    records = project.records(images)
-    reasons = [
-        error or _untrainable(records[file])
-        for file, error in zip(images["file"], images["error"], strict=True)
-    ]
-    rejects = project.reject_rows(manifest, images, view.name, reasons)
-    images = images[[not reason for reason in reasons]]
-    studies = images["study"].to_numpy()
-    if not len(images) or not parts["stage1"][studies].any():
-        raise DataError(
-            "there are no images to train on",
-            view=view.name,
-            cause=f"{len(rejects)} were rejected" if rejects else "none is in the training split",
-            remedy="look with `mvp check`",
-        )
-    return _TrainingRows(
-        files=list(images["file"]),
-        digests=[records[f].digest for f in images["file"]],
-        labels=Labels(targets, values[studies]),
-        patients=[str(manifest.patients[s]) for s in studies],
-        train=np.flatnonzero(parts["stage1"][studies]),
-        inner=np.flatnonzero(parts["stage1-inner"][studies]),
-        rejects=rejects,
-    )
-
-
-def _untrainable(record: FileRecord) -> str:
-    """Why a network cannot be trained on a file, or ""."""
-    if record.instances > 1:
-        return (
-            f"a volume of {record.instances} slices; stage one trains on single images: "
-            'set protocol = "frozen", or save every slice as a file of its own'
-        )
-    return record.error
-
-
-def finetune_inputs(project: Project, view: ResolvedView, rows: _TrainingRows) -> dict[str, Any]:
+def finetune_inputs(project: Project, view: ResolvedView, rows: TrainingRows) -> dict[str, Any]:
     """What decides a view's trained weights, by name, as digests."""
-    settings = view.training.model_dump(mode="json", exclude={"memory_gb"})
+    # What has no effect on these rows is no reason to train anew.
+    idle = {"memory_gb"} if rows.volumes else {"memory_gb", "slices"}
+    settings = view.training.model_dump(mode="json", exclude=idle)
+    augment = view.augment.model_dump(mode="json") if view.kind == "image" else None
     return {
         **network_inputs(project, view),
         "the training settings": digest_json(settings),
-        "the augmentation": digest_json(view.augment.model_dump(mode="json")),
+        "the augmentation": digest_json(augment),
         "the seed": project.config.seed,
         "the training images": digest_json(
-            [[rows.digests[i] for i in rows.train], [rows.digests[i] for i in rows.inner]]
+            [[rows.records[i].digest for i in part] for part in (rows.train, rows.inner)]
         ),
         "the labels": labels_digest(rows.labels),
     }
@@ -287,8 +233,6 @@ def why_finetune(project: Project, name: str, inputs: dict[str, Any]) -> str | N
 def plan_finetune(project: Project, name: str) -> str | None:
     """Why `run` would train a view's network; None when it would not."""
     view = project.view(name)
-    if project.config.protocol == "frozen" or view.imported:
+    if project.config.protocol == "frozen" or view.imported or view.kind == "table":
         return None
-    return why_finetune(
-        project, name, finetune_inputs(project, view, _training_rows(project, view))
-    )
+    return why_finetune(project, name, finetune_inputs(project, view, training_rows(project, view)))

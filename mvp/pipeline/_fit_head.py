@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from mvp.config import Protocol, nearest
-from mvp.data.splits import parts_for
+from mvp.data.splits.split import parts_for
 from mvp.errors import ConfigError
 from mvp.features import FeatureKey
 from mvp.files import digest_json

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mvp.data.imported import ImportedTable, read_imported
+from mvp.data.tables.imported import ImportedTable, read_imported
 from mvp.errors import REJECTED_EXIT_CODE, ConfigError, DataError, StaleError
 from mvp.pipeline.imported import Imported, read_import, write_import
 from mvp.pipeline.networks import feature_store

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mvp.config import parse_config
-from mvp.data.guess import Guess, guess
-from mvp.data.tables import read_table
+from mvp.data.tables.guess import Guess, guess
+from mvp.data.tables.table import read_table
 from mvp.errors import ConfigError
 from mvp.files import write_bytes
+from mvp.pipeline import toml_text
+from mvp.pipeline.toml_text import relative, setting
 from mvp.pipeline.workspace import Workspace
 
 
@@ -79,7 +79,7 @@ def run_init(
     source = read_table(Path(table))
     found = guess(source, study=study, patient=patient, view=view, path=path)
     base = Path(root) if root is not None else Path(table).parent
-    text = _toml(found, _relative(Path(table), place.folder), _relative(base, place.folder))
+    text = _toml(found, relative(Path(table), place.folder), relative(base, place.folder))
     parse_config(text, place.config)
     write_bytes(place.config, text.encode())
     return InitOutcome(
@@ -92,89 +92,38 @@ def run_init(
     )
 
 
-def _relative(path: Path, folder: Path) -> str:
-    try:
-        text = os.path.relpath(path.resolve(), folder.resolve())
-    except ValueError:  # another drive
-        return path.resolve().as_posix()
-    return Path(text).as_posix()
-
-
-def _text(value: str) -> str:
-    # A JSON string is a TOML basic string, but for DEL and lone surrogates.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
-
-
-def _list(values: Sequence[str]) -> str:
-    return "[" + ", ".join(_text(v) for v in values) + "]"
-
-
-def _columns(values: Sequence[str]) -> str:
-    return _text(values[0]) if len(values) == 1 else _list(values)
+def _columns(values: list[str]) -> str | list[str]:
+    return values[0] if len(values) == 1 else values
 
 
 def _toml(found: Guess, table: str, root: str) -> str:
     lines = [
-        "# What mvp is to do. docs/configuration.md lists every setting and its default.",
-        "",
-        "# How stage two is kept honest:",
-        '#   "holdout"  networks are fine-tuned on one part of the patients, heads on another;',
-        '#   "frozen"   published weights are used as they are, heads may use all training rows.',
-        'protocol = "holdout"',
-        "seed = 0",
+        *toml_text.top(),
         "",
         "[data]",
-        f"table = {_text(table)}",
-        f"root = {_text(root)}    # where the paths in the table start",
-        f"study = {_columns(found.study)}    # several columns are joined to one id",
-        f"patient = {_columns(found.patient)}    # never in two parts of the split",
-        f"view = {_text(found.view)}",
-        f"path = {_text(found.path)}",
+        setting("table", table),
+        setting("root", root, "where the paths in the table start"),
+        setting("study", _columns(found.study), "several columns are joined to one id"),
+        setting("patient", _columns(found.patient), "never in two parts of the split"),
+        setting("view", found.view),
+        setting("path", found.path),
     ]
     if found.split:
-        lines.append(
-            f"# split = {_text(found.split)}    # train, test, or a part's name; blank: mvp deals"
-        )
+        split = setting("split", found.split, "train, test, or a part's name; blank: mvp deals")
+        lines.append(f"# {split}")
     for name, aliases in found.views.items():
-        lines += ["", f"[views.{name}]", f"aliases = {_list(aliases)}"]
+        lines += toml_text.table(["views", name], {"aliases": aliases})
     lines += [
         "",
         "# Labels: `positive` and `negative` list values, blank and -1 are unknown unless `blank`",
         "# or `uncertain` says otherwise. A multi-class label has kind and classes.",
     ]
     for column in found.binary:
-        lines += ["", f"[labels.{_text(column)}]"]
-        lines += [f"column = {_text(column)}"]
+        lines += toml_text.table(["labels", column], {"column": column})
     for name, values in found.findings.items():
-        lines += [
-            "",
-            f"[labels.{_text(name)}]",
-            f"column = {_text(found.finding_column)}",
-            f"positive = {_list(values)}",
-            'other = "negative"    # any other finding',
-        ]
+        settings = {"column": found.finding_column, "positive": values, "other": "negative"}
         if found.separator:
-            lines.append(f"separator = {_text(found.separator)}    # a cell may hold several")
-    lines += [
-        "",
-        "[split]    # by patient; what is left goes to stage one",
-        "test = 0.25",
-        "stage2 = 0.3",
-        "",
-        "[network]    # a torchvision classifier, timm:NAME, or package.module:factory",
-        'name = "resnet18"',
-        'weights = "DEFAULT"    # published weights, a file, or "none"',
-        "",
-        "[transform]",
-        "size = 224",
-        "",
-        "[training]",
-        "epochs = 20",
-        "learning_rate = 1e-4",
-        "head_learning_rate = 1e-3",
-        "",
-        "[head]",
-        'learner = "mlp"    # or xgboost, logistic, a scikit-learn class by its dotted path',
-        "",
-    ]
-    return "\n".join(lines)
+            settings["separator"] = found.separator
+        why = {"other": "any other finding", "separator": "a cell may hold several"}
+        lines += toml_text.table(["labels", name], settings, beside=why)
+    return "\n".join([*lines, *toml_text.common(), ""])

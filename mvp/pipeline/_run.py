@@ -11,9 +11,10 @@ from typing import Any
 
 from mvp.errors import REJECTED_EXIT_CODE
 from mvp.pipeline._evaluate import EvaluateOutcome, plan_evaluate, run_evaluate
-from mvp.pipeline._extract import ExtractOutcome, plan_extract, run_extract
+from mvp.pipeline._extract import plan_extract, run_extract
 from mvp.pipeline._finetune import FinetuneOutcome, plan_finetune, run_finetune
 from mvp.pipeline._fit_head import HeadRequest, head_request, plan_fit_head, run_fit_head
+from mvp.pipeline.extraction import ExtractOutcome
 from mvp.pipeline.imported import require_import
 from mvp.pipeline.project import Project
 
@@ -96,6 +97,9 @@ def run_all(
     for view in request.views:
         if view in counts:
             walk.skip(f"finetune {view}", "imported: it has no network")
+            continue
+        if project.config.views[view].kind == "table":
+            walk.skip(f"finetune {view}", "a table view: extraction fits its encoder")
             continue
         if project.config.protocol == "frozen":
             walk.skip(f"finetune {view}", "protocol frozen: its weights are used as they are")

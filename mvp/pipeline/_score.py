@@ -7,17 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mvp.data.inventory import FileRecord
-from mvp.data.manifest import Manifest
+from mvp.data.reading.inventory import FileRecord
+from mvp.data.tables.manifest import Manifest
 from mvp.errors import REJECTED_EXIT_CODE, ConfigError
 from mvp.features import FeatureTable, KeyStore, table_from_stores
+from mvp.pipeline._encode import encode_view
 from mvp.pipeline._extract import extract_views
+from mvp.pipeline.encoded import load_encoder
 from mvp.pipeline.heads import (
     SavedHead,
     load_head,
     require_current_keys,
     require_current_reading,
 )
+from mvp.pipeline.items import reject_items, reject_rows, view_items
 from mvp.pipeline.networks import feature_network, feature_store, view_key
 from mvp.pipeline.project import Project
 from mvp.pipeline.recording import Reject, recording, write_rejects
@@ -116,7 +119,7 @@ def run_score(
         require_current_reading(project, saved)
         manifest = project.scoring_manifest(source, base)
         views = list(saved.heads.fusion.signature.views)
-        rejects: list[Reject] = []
+        rejects = reject_rows(manifest)
         passes = cached = 0
         imported = {v: view_key(project, v) for v in views if project.config.views[v].imported}
         if cached_only:
@@ -124,10 +127,18 @@ def run_score(
             require_current_keys(saved, {**saved.keys, **imported})
             records = _known(project, manifest)
         else:
-            made = [feature_network(project, view) for view in views if view not in imported]
-            require_current_keys(saved, {**imported, **{m.view.name: m.key for m in made}})
+            tables = [v for v in views if project.config.views[v].kind == "table"]
+            others = [v for v in views if v not in imported and v not in tables]
+            made = [feature_network(project, view) for view in others]
+            encoded = {view: view_key(project, view) for view in tables}
+            keys = {**imported, **encoded, **{m.view.name: m.key for m in made}}
+            require_current_keys(saved, keys)
             records = project.records(manifest.images, base)
             extracted = extract_views(project, manifest, made, records, root=base)
+            for view in tables:
+                settings = project.view(view)
+                encoder = load_encoder(project, settings)
+                encode_view(project, manifest, settings, encoder, extracted)
             rejects += extracted.rejects
             passes = extracted.forward_passes
             cached = sum(view.cached for view in extracted.views.values())
@@ -151,6 +162,9 @@ def run_score(
             reason += f" and no imported features ({', '.join(imported)})"
         outcome = _write(saved, features, target)
         outcome.forward_passes, outcome.cached = passes, cached
+        lost = {row.study for row in manifest.refused} - set(manifest.studies)
+        outcome.studies += len(lost)
+        outcome.rejected_studies += len(lost)
         rejects += [Reject(study, "", "", "", reason) for study in _unseen(features)]
         outcome.rejects = rejects
         rejected.unlink(missing_ok=True)  # an earlier run's rejects are not this one's
@@ -224,16 +238,15 @@ def _count_cached(
     """Images whose features are stored, and rejects for the others."""
     cached, rejects = 0, []
     for view, store in stores.items():
-        images = project.view_images(manifest, project.view(view))
+        if project.config.views[view].imported:
+            continue
+        items = view_items(project, manifest, project.view(view), records)
         instances = store.key.instances
-        reasons = [
-            error or _uncached(store, records.get(file), instances)
-            for file, error in zip(images["file"], images["error"], strict=True)
-        ]
+        reasons = [item.error or _uncached(store, item.record, instances) for item in items]
         cached += sum(
-            len(rows_of(records[file], instances))
-            for file, reason in zip(images["file"], reasons, strict=True)
-            if not reason
+            len(rows_of(item.record, instances))
+            for item, reason in zip(items, reasons, strict=True)
+            if item.record is not None and not reason
         )
-        rejects += project.reject_rows(manifest, images, view, reasons)
+        rejects += reject_items(manifest, view, items, reasons)
     return cached, rejects

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mvp.data.manifest import Manifest, Problem
+from mvp.data.tables.manifest import Manifest, Problem
 from mvp.errors import ConfigError, DataError, StaleError
 from mvp.features import FeatureKey, row_id
 from mvp.files import read_json, write_json

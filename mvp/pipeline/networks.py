@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mvp.config import ResolvedView
-from mvp.data.labels import target_of
-from mvp.data.transforms import Transform
+from mvp.data.inputs import Inputs, inputs_of, preparation_of
+from mvp.data.tables.labels import target_of
+from mvp.data.tables.manifest import Manifest
 from mvp.errors import ConfigError, StaleError
 from mvp.features import FeatureKey, FeatureStore, KeyStore
 from mvp.files import digest_file, digest_json
-from mvp.networks import Network, build, restore, weights_file
+from mvp.networks import Network, build_view, restore_view, weights_file
+from mvp.pipeline.encoded import load_encoder, table_key
 from mvp.pipeline.imported import read_import, require_import
+from mvp.pipeline.items import cell_texts
 from mvp.pipeline.project import Project
 from mvp.pipeline.provenance import read_provenance
 from mvp.stages.extract import feature_key
 from mvp.types import Target
+
+log = logging.getLogger("mvp")
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +33,6 @@ class ViewNetwork:
 
     view: ResolvedView
     network: Network
-    transform: Transform
     key: FeatureKey
 
 
@@ -46,7 +52,7 @@ def initial_network(project: Project, view: ResolvedView, outputs: int | None) -
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(project.config.seed)
-        return build(view.network, outputs)
+        return build_view(view, outputs)
 
 
 def network_inputs(project: Project, view: ResolvedView) -> dict[str, Any]:
@@ -54,9 +60,11 @@ def network_inputs(project: Project, view: ResolvedView) -> dict[str, Any]:
     published = weights_file(view.network)
     first = digest_file(published) if published and published.exists() else view.network.weights
     settings = view.network.model_dump(mode="json", exclude={"layer", "pooling", "weights"})
+    if view.kind == "text":
+        settings = view.text.model_dump(mode="json")
     return {
         "the network": digest_json([settings, first]),
-        "the preparation of the images": Transform(view.transform).digest,
+        "the preparation of the images": preparation_of(view).digest,
         "the protocol": project.config.protocol,
     }
 
@@ -82,6 +90,8 @@ def feature_network(project: Project, name: str) -> ViewNetwork:
     """
     view = project.view(name)
     if project.config.protocol == "frozen":
+        if view.kind == "text":
+            log.warning("%s: no published weights for texts; its frozen network is random", name)
         network = initial_network(project, view, None)
     else:
         path = project.workspace.weights(name)
@@ -96,22 +106,39 @@ def feature_network(project: Project, name: str) -> ViewNetwork:
                 "mvp.toml to use published weights as they are",
             )
         _require_trained_so(project, view, made)
-        network = restore(view.network, outputs_of(view_targets(project, view)), path)
-    transform = Transform(view.transform)
-    key = feature_key(name, network, view.network, transform, project.config.extract)
-    return ViewNetwork(view, network, transform, key)
+        network = restore_view(view, outputs_of(view_targets(project, view)), path)
+    settings = project.config.extract
+    key = feature_key(name, network, view.network, preparation_of(view), settings)
+    return ViewNetwork(view, network, key)
 
 
 def view_key(project: Project, name: str) -> FeatureKey:
-    """The key of a view's features: of what was imported, or of what its network gives.
+    """The key of a view's features: of what was imported, or what its network or encoder gives.
 
     Raises:
-        ConfigError: nothing was imported, or the network is not trained yet.
-        StaleError: the network was trained with another preparation, network or protocol.
+        ConfigError: nothing was imported, or the network or encoder is not trained yet.
+        StaleError: it was trained with other settings than those of today.
     """
     if project.config.views[name].imported:
         return require_import(project, name).key
+    if project.config.views[name].kind == "table":
+        view = project.view(name)
+        return table_key(project, view, load_encoder(project, view))
     return feature_network(project, name).key
+
+
+def view_inputs(
+    project: Project, manifest: Manifest, view: ResolvedView, root: Path | None = None
+) -> Inputs:
+    """What a view's network is shown of some studies.
+
+    Args:
+        project: the workspace.
+        manifest: the studies.
+        view: of images or texts.
+        root: where the manifest's paths start, if not at data.root.
+    """
+    return inputs_of(view, project.limits(root), cell_texts(manifest, view))
 
 
 def feature_store(project: Project) -> FeatureStore:

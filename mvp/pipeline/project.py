@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import os
 import sys
@@ -15,14 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mvp.config import Config, ResolvedView, load_config
-from mvp.data.inventory import FileRecord, Inventory
-from mvp.data.manifest import Manifest, load_manifest
-from mvp.data.readers import Limits
-from mvp.data.splits import PARTS, Split, make_split
-from mvp.errors import ConfigError, DataError
-from mvp.files import write_bytes
+from mvp.data.reading.inventory import FileRecord, Inventory
+from mvp.data.reading.readers import Limits
+from mvp.data.splits.file import read_split
+from mvp.data.splits.near import shows_something
+from mvp.data.splits.split import Split
+from mvp.data.tables.manifest import Manifest, load_manifest
+from mvp.errors import ConfigError
 from mvp.networks import weights_file
-from mvp.pipeline.recording import Reject
 from mvp.pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -100,6 +98,8 @@ class Project:
             max_bytes=data.max_bytes,
             root=None if data.allow_outside_root else str(base),
             max_volume_pixels=data.max_volume_pixels,
+            max_seconds=data.max_seconds,
+            allow_deflated=data.allow_deflated,
         )
 
     @cached_property
@@ -154,90 +154,36 @@ class Project:
         Args:
             files: also keep studies together that share an image's pixels, which reads the files.
         """
-        previous = self._read_split()
-        manifest = self.manifest
-        content = None
-        if files:
-            content = self.content()
-        return make_split(
-            manifest.studies,
-            manifest.patients,
-            manifest.labels,
-            manifest.presence(self.sources),
-            self.config.split,
-            fixed=manifest.fixed_parts,
-            content=content,
-            previous=previous,
-        )
+        from mvp.pipeline.splitting import deal_split
+
+        return deal_split(self, read_split(self.workspace.split), files=files)
 
     def content(self) -> list[list[str]]:
-        """For each study the digests of its images' pixels; unreadable ones are left out."""
+        """For each study the digests of its images' pixels; unreadable ones are left out.
+
+        So are files of no picture: texts may be alike without a leak, and an image of one value
+        is everybody's.
+        """
         images = self.manifest.images
         records = self.contents
         content: list[list[str]] = [[] for _ in range(len(self.manifest))]
         for study, file in zip(images["study"], images["file"], strict=True):
             record = records.get(file)
-            if record is not None and record.pixels:
+            if record is not None and record.pixels and shows_something(record.look):
                 content[study].append(record.pixels)
         return content
 
     @cached_property
     def split(self) -> Split:
         """The split, dealt once and kept in `split.csv`."""
-        previous = self._read_split()
-        split = self.deal()
-        if previous is None or dict(previous.parts) != dict(split.parts):
-            kept = {} if previous is None else dict(previous.parts)
-            self._write_split(Split({**kept, **split.parts}))
+        from mvp.pipeline.splitting import deal_split, keep_split
+
+        previous = read_split(self.workspace.split)
+        split = deal_split(self, previous)
+        if keep_split(self, split, previous):
             counts = ", ".join(f"{part} {n}" for part, n in split.counts().items())
             log.info("split by patient: %s", counts)
         return split
-
-    def _read_split(self) -> Split | None:
-        path = self.workspace.split
-        if not path.exists():
-            return None
-        parts: dict[str, str] = {}
-        wrong = ""
-        try:
-            with path.open(encoding="utf-8-sig", newline="") as stream:
-                rows = list(csv.reader(stream))
-        except (csv.Error, UnicodeDecodeError) as error:
-            rows, wrong = [[]], str(error)
-        if not wrong and rows[:1] != [["study", "part"]]:
-            wrong = "its first line is not study,part"
-        for line, row in enumerate(rows[1:], start=2):
-            if len(row) != 2 or row[1] not in PARTS:
-                wrong = wrong or f"line {line} does not name a study and a part"
-            elif parts.setdefault(row[0], row[1]) != row[1]:
-                wrong = wrong or f"line {line} gives study {row[0]} a second part"
-        if wrong:
-            raise DataError(
-                "split.csv cannot be used",
-                path=path,
-                cause=f"{wrong} (parts are {', '.join(PARTS)})",
-                remedy="restore it; or delete it to deal anew, which makes networks stale",
-            )
-        return Split(parts)
-
-    def _write_split(self, split: Split) -> None:
-        text = io.StringIO()
-        writer = csv.writer(text)
-        writer.writerow(["study", "part"])
-        writer.writerows(split.parts.items())
-        write_bytes(self.workspace.split, text.getvalue().encode())
-
-    def reject_rows(
-        self, manifest: Manifest, images: pd.DataFrame, view: str, reasons: Sequence[str]
-    ) -> list[Reject]:
-        """Rows of the reject table: those images whose reason is not empty."""
-        return [
-            Reject(str(manifest.studies[study]), view, path, str(line), reason)
-            for study, path, line, reason in zip(
-                images["study"], images["path"], images["line"], reasons, strict=True
-            )
-            if reason
-        ]
 
 
 def label_indices(manifest: Manifest, names: Sequence[str]) -> np.ndarray:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from mvp.files import replacing
+from mvp.errors import printable
+from mvp.files import replacing, safe_cell
 from mvp.pipeline.workspace import Workspace
 
 log = logging.getLogger("mvp")
@@ -51,8 +52,6 @@ class Run:
 
 def write_rejects(path: Path, rejects: Sequence[Reject]) -> None:
     """Write a reject table; ids are written so that no spreadsheet runs them."""
-    from mvp.stages.score import safe_cell
-
     with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(REJECT_COLUMNS)
@@ -93,4 +92,4 @@ class _LazyFile(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         with (self._run.folder / "log.txt").open("a", encoding="utf-8") as stream:
-            stream.write(self.format(record) + "\n")
+            stream.write(printable(self.format(record)) + "\n")

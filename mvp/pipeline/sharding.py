@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from mvp.data.inventory import FileRecord
+from mvp.data.reading.inventory import FileRecord
 from mvp.errors import ConfigError
 from mvp.files import digest_bytes
 

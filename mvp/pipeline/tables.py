@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mvp.data.inventory import FileRecord
-from mvp.data.manifest import Manifest
+from mvp.data.reading.inventory import FileRecord
+from mvp.data.tables.manifest import Manifest
 from mvp.errors import ConfigError, DataError
 from mvp.features import FeatureTable, KeyStore, table_from_stores
 from mvp.files import digest_json
 from mvp.pipeline.imported import require_import
+from mvp.pipeline.items import view_items
 from mvp.pipeline.project import Project
 from mvp.pipeline.provenance import read_provenance, shared_patients
 from mvp.stages.extract import rows_of
@@ -27,7 +28,7 @@ def study_rows(
 ) -> list[list[bytes]]:
     """For each study the row ids of a view's images and slices; unreadable ones are left out.
 
-    Of an imported view: the row that was imported for the study.
+    Of an imported view: the row that was imported for the study; of a table or text: its own.
 
     Args:
         project: the workspace.
@@ -38,13 +39,12 @@ def study_rows(
     """
     if project.config.views[view].imported:
         return require_import(project, view).row_ids(manifest.studies)
+    settings = project.view(view)
     # Each once: two copies of an image in a study are one opinion, not two.
     rows: list[dict[bytes, None]] = [{} for _ in range(len(manifest))]
-    images = project.view_images(manifest, project.view(view))
-    for study, file in zip(images["study"], images["file"], strict=True):
-        record = records.get(file)
-        if record is not None and record.pixels:
-            rows[study].update(dict.fromkeys(rows_of(record, instances)))
+    for item in view_items(project, manifest, settings, records):
+        if item.record is not None and not item.error:
+            rows[item.study].update(dict.fromkeys(rows_of(item.record, instances)))
     return [list(ids) for ids in rows]
 
 
@@ -103,15 +103,20 @@ def require_unseen(project: Project, views: Sequence[str], rows: BoolArray, role
         made = read_provenance(project.workspace.stage1(view))
         if project.config.views[view].imported:
             continue  # no network of ours; what its numbers were made from, nobody here knows
-        if project.config.protocol == "frozen" or made is None:
+        table = project.config.views[view].kind == "table"
+        # A frozen network has seen nobody; an encoder of values has seen all training rows.
+        frozen = project.config.protocol == "frozen" and not (table and role == "test")
+        if frozen or made is None:
             continue
-        both = shared_patients(project.workspace, made, patients, f"the network of {view}")
+        what = "encoder" if table else "network"
+        both = shared_patients(project.workspace, made, patients, f"the {what} of {view}")
         if both:
             raise DataError(
-                f"{both} patients of the {role} rows trained this view's network",
+                f"{both} patients of the {role} rows trained this view's {what}",
                 view=view,
-                cause="the split or the patient ids changed after the network was trained",
-                remedy="run `mvp finetune` again, or restore split.csv",
+                cause=f"the split or the patient ids changed after the {what} was trained",
+                remedy=f"run `mvp {'extract' if table else 'finetune'}` again, or restore "
+                "split.csv",
             )
 
 

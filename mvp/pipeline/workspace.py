@@ -27,6 +27,11 @@ class Workspace:
         return self.folder / "mvp.toml"
 
     @property
+    def manifest(self) -> Path:
+        """The table that `mvp import` makes of a data set's own tables."""
+        return self.folder / "manifest.csv"
+
+    @property
     def split(self) -> Path:
         """Which part every study belongs to."""
         return self.folder / "split.csv"
@@ -48,6 +53,10 @@ class Workspace:
     def weights(self, view: str) -> Path:
         """The best weights of a view's network."""
         return self.stage1(view) / "weights.safetensors"
+
+    def encoder(self, view: str) -> Path:
+        """How a view's values become features."""
+        return self.stage1(view) / "encoder.json"
 
     def checkpoint(self, view: str) -> Path:
         """Where an interrupted training goes on."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mvp.errors import printable
 from mvp.files import write_bytes
 from mvp.reports.tables import signed, with_interval
 
@@ -77,7 +78,12 @@ def write_page(
     """
     from jinja2 import Environment, StrictUndefined
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    # Escaped, and without marks that turn the direction of what follows.
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: printable(value) if type(value) is str else value,
+    )
     page = environment.from_string(_TEMPLATE).render(
         report=report,
         made=made,

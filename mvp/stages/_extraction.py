@@ -17,18 +17,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mvp.config import ExtractConfig
-from mvp.data.inventory import FileRecord, plain
-from mvp.data.loading import Request, load_instances
-from mvp.data.readers import Limits
-from mvp.data.transforms import Transform
+from mvp.data.inputs import Inputs
+from mvp.data.loading import Request
+from mvp.data.reading.inventory import FileRecord, plain
 from mvp.errors import ImageError
 from mvp.features import UnitTask, Writer, image_digest, instance_of
 from mvp.networks import Capture
 from mvp.types import FloatArray
 
 log = logging.getLogger("mvp")
-
-GOLDEN_IMAGES = 2
 
 
 @dataclass
@@ -66,26 +63,24 @@ class ExtractRun:
     def __init__(
         self,
         capture: Capture,
-        transform: Transform,
+        inputs: Inputs,
         files: Mapping[str, FileRecord],
-        limits: Limits,
         device: torch.device,
         workers: int,
         settings: ExtractConfig,
         result: ExtractResult,
     ) -> None:
-        self.capture, self.transform, self.files = capture, transform, files
-        self.limits, self.device, self.workers = limits, device, workers
+        self.capture, self.inputs, self.files = capture, inputs, files
+        self.device, self.workers = device, workers
         self.settings, self.result = settings, result
         self._golden: FloatArray | None = None
         self._claimed: deque[UnitTask] = deque()
         self._submitted: list[tuple[Future[bool], int]] = []
 
     def golden(self) -> FloatArray:
-        """Features (n, ...) of synthetic images that no patient ever had."""
+        """Features (n, ...) of synthetic inputs that no patient ever had."""
         if self._golden is None:
-            images = [self.transform.prepare(pixels) for pixels in _synthetic_images()]
-            self._golden = self._features(torch.stack(images))
+            self._golden = self._features(torch.stack(self.inputs.synthetic()))
         return self._golden
 
     @property
@@ -210,16 +205,16 @@ class ExtractRun:
 
     def _features(self, batch: Tensor) -> FloatArray:
         before = time.perf_counter()
-        ready = self.transform.finish(batch.to(self.device))
-        features = self.capture(ready.contiguous(memory_format=torch.channels_last))
+        ready = self.inputs.preparation.finish(batch.to(self.device))
+        if ready.ndim == 4:
+            ready = ready.contiguous(memory_format=torch.channels_last)
+        features = self.capture(ready)
         values = features.float().cpu().numpy()
         self.result.seconds["network"] += time.perf_counter() - before
         return values
 
     def _decoded(self, requests: Iterable[Request]) -> Iterator[Tensor | ImageError]:
-        return load_instances(
-            requests, self.transform, self.limits, self.workers, 4 * self.settings.batch_size
-        )
+        return self.inputs.load(requests, self.workers, 4 * self.settings.batch_size)
 
 
 class UnitRows:
@@ -248,13 +243,3 @@ class UnitRows:
             values /= np.reshape(np.array(self._counts, np.float32), (-1, *[1] * (values.ndim - 1)))
         values[list(self.rejected)] = np.nan
         return values
-
-
-def _synthetic_images() -> list[np.ndarray]:
-    """(97, 131) uint8 images of waves, another size than any network's, so resizing shows too."""
-    y, x = np.mgrid[0:97, 0:131].astype(np.float64)
-    waves = [
-        np.sin(x / (7 + i)) * np.cos(y / (11 + i)) + 0.3 * np.sin((x + y) / 3)
-        for i in range(GOLDEN_IMAGES)
-    ]
-    return [np.clip(127 + 90 * w, 0, 255).astype(np.uint8) for w in waves]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from mvp.config import ResolvedView
@@ -20,12 +22,17 @@ def fingerprint(
     inner: IntArray,
     seed: int,
     first_weights: str,
+    counts: IntArray | None,
 ) -> str:
     """The digest of everything that decides the trained weights, save the images themselves."""
+    settings: dict[str, Any] = view.model_dump(mode="json", exclude=WITHOUT_EFFECT)
+    if counts is None:
+        del settings["training"]["slices"]
     return digest_json(
         {
             "version": VERSION,
-            "view": view.model_dump(mode="json", exclude=WITHOUT_EFFECT),
+            "view": settings,
+            "slices": None if counts is None else _digest(counts),
             "targets": [[t.name, list(t.classes)] for t in labels.targets],
             "labels": _digest(labels.values.astype(np.float32)),
             "train": _digest(train),

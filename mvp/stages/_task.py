@@ -8,23 +8,36 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from mvp.config import ResolvedView
 from mvp.errors import ConfigError, MvpError
 from mvp.networks import Capture, Network, inference
+from mvp.networks.bags import BagReduction
 from mvp.types import IntArray, Labels
 
 
 class ImageSource(Protocol):
-    """The images of one view, by row."""
+    """The inputs of one view's network, by row: an image, a text, or the slices of a volume."""
+
+    @property
+    def counts(self) -> IntArray | None:
+        """(row,) inputs that each row is made of; None where every row is one."""
+        ...
 
     def batches(self, order: IntArray, size: int) -> Iterator[Tensor]:
-        """(n, C, H, W) float32 in [0, 1], C of 1 or 3; n is `size`, the last may be smaller."""
+        """(n, ...) the inputs of the rows, one row after another; n is `size`, the last fewer.
+
+        Images are (n, C, H, W) float32 in [0, 1], C of 1 or 3.
+        """
+        ...
+
+    def augment(self, batch: Tensor, chance: Generator, counts: IntArray | None) -> Tensor:
+        """Random changes for training, one for all inputs of a row; the batch's own device."""
         ...
 
     def finish(self, batch: Tensor) -> Tensor:
-        """Normalise to (n, 3, H, W); comes after augmentation."""
+        """What the network takes, of images (n, 3, H, W) normalised; comes after `augment`."""
         ...
 
 
@@ -35,8 +48,8 @@ class Task:
     Attributes:
         view: its settings.
         network: on the device, channels last.
-        images: rows as in `labels`.
-        labels: (image, target), NaN for unknown and for what cannot be learnt.
+        images: the network's inputs, rows as in `labels`.
+        labels: (row, target), NaN for unknown and for what cannot be learnt.
         train: rows that weights are fitted on.
         inner: rows that choose the epoch.
         pos_weight: (target,) on the device.
@@ -60,15 +73,34 @@ class Task:
         """(N, target) label values of some rows, on the device."""
         return torch.from_numpy(self.labels.values[rows]).to(self.device)
 
+    def counts(self, rows: IntArray) -> IntArray | None:
+        """(N,) slices of some rows; None where no row of the source is a volume."""
+        counts = self.images.counts
+        return None if counts is None else counts[rows]
+
+    def inputs(self, rows: IntArray) -> int:
+        """How many images or slices some rows are."""
+        counts = self.counts(rows)
+        return len(rows) if counts is None else int(counts.sum())
+
+    def to_network(self, batch: Tensor) -> Tensor:
+        """A batch on the device as the network takes it, images with their channels last."""
+        ready = self.images.finish(batch)
+        return ready.contiguous(memory_format=torch.channels_last) if ready.ndim == 4 else ready
+
 
 def batches(images: ImageSource, order: IntArray, size: int) -> Iterator[tuple[IntArray, Tensor]]:
-    """Rows and images in order; a single last image joins the batch before it.
+    """Rows and their inputs in order; a single last image joins the batch before it.
 
-    Batch norm cannot be trained on one row, and no row is dropped.
+    Batch norm cannot be trained on one input, and no row is dropped. A volume is never divided:
+    a batch is as many whole rows as have `size` inputs together, and one at least.
 
     Raises:
-        MvpError: the source gave more or fewer images than were asked for.
+        MvpError: the source gave more or fewer inputs than were asked for.
     """
+    if images.counts is not None:
+        yield from _whole_bags(images, images.counts, order, size)
+        return
     start, held = 0, None
     for batch in images.batches(order, size):
         if held is not None and len(batch) == 1 and start + 1 == len(order):
@@ -85,29 +117,90 @@ def batches(images: ImageSource, order: IntArray, size: int) -> Iterator[tuple[I
         yield order[start - len(held) :], held
 
 
+def _whole_bags(
+    images: ImageSource, counts: IntArray, order: IntArray, size: int
+) -> Iterator[tuple[IntArray, Tensor]]:
+    coming = images.batches(order, size)
+    here: list[Tensor] = []
+    start = 0
+    for number in rows_per_batch(counts[order], size):
+        rows = order[start : start + number]
+        start += number
+        wanted = int(counts[rows].sum())
+        while (have := sum(len(part) for part in here)) < wanted:
+            part = next(coming, None)
+            if part is None:
+                raise MvpError(f"the image source gave {have} of the last {wanted} inputs")
+            here.append(part)
+        joined = torch.cat(here)
+        here = [joined[wanted:]]
+        yield rows, joined[:wanted]
+    if sum(len(part) for part in here) or next(coming, None) is not None:
+        raise MvpError("the image source gave more inputs than it says its rows have")
+
+
+def rows_per_batch(counts: IntArray, size: int) -> list[int]:
+    """How many of the next rows each batch takes.
+
+    Args:
+        counts: (row,) inputs of each, in the order of training.
+        size: inputs of a batch; only a batch of one row, or one that a single slice has joined,
+            has more.
+    """
+    batches: list[list[int]] = []
+    for count in counts.tolist():
+        # No batch of one slice, whichever of the two came first.
+        if batches and (sum(batches[-1]) + count <= size or batches[-1] == [1]):
+            batches[-1].append(count)
+        else:
+            batches.append([count])
+    if len(batches) > 1 and batches[-1] == [1]:
+        batches[-2:] = [[*batches[-2], 1]]
+    return [len(rows) for rows in batches]
+
+
 def steps_per_epoch(rows: int, size: int) -> int:
-    """How many batches `batches` gives."""
+    """How many batches `batches` gives of rows that are one input each."""
     return max(1, math.ceil(rows / size) - (rows % size == 1))
 
 
 def look(task: Task, rows: IntArray) -> tuple[Tensor, Tensor]:
     """What the network sees in some rows, without chance and without changing it.
 
+    A volume's slices go through a batch at a time, however many they are.
+
     Returns:
         Features before the classifier (N, D), and logits (N, output).
     """
+    counts = task.counts(rows)
+    if counts is not None:
+        return _look_at_bags(task, rows, counts)
     features: list[Tensor] = []
     logits: list[Tensor] = []
     with inference(task.network), Capture(task.network) as capture:
         for _, batch in batches(task.images, rows, task.view.training.batch_size):
-            images = task.images.finish(batch.to(task.device))
-            one = capture.with_logits(images.contiguous(memory_format=torch.channels_last))
+            one = capture.with_logits(task.to_network(batch.to(task.device)))
             if not features:
                 _require_head_last(task.network, *one)
             features.append(one[0])
             logits.append(one[1])
     # Joined outside: tensors made in inference mode cannot take part in training.
     return torch.cat(features), torch.cat(logits)
+
+
+def _look_at_bags(task: Task, rows: IntArray, counts: IntArray) -> tuple[Tensor, Tensor]:
+    bags = BagReduction(counts, task.view.training.slices)
+    first = True
+    with inference(task.network), Capture(task.network) as capture:
+        for batch in task.images.batches(rows, task.view.training.batch_size):
+            one = capture.with_logits(task.to_network(batch.to(task.device)))
+            if first:
+                _require_head_last(task.network, *one)
+            first = False
+            bags.add(one[0])
+    features = bags.features()
+    with torch.no_grad():
+        return features, task.network.head(features)
 
 
 def _require_head_last(network: Network, features: Tensor, logits: Tensor) -> None:

@@ -85,6 +85,17 @@ class Evaluation:
         """The metric rows as plain dictionaries."""
         return [asdict(row) for row in self.metrics]
 
+    def mean_records(self) -> list[dict[str, Any]]:
+        """For each model its mean AUROC over the labels where it is defined, and their number."""
+        areas: dict[str, list[float]] = {row.model: [] for row in self.metrics}
+        for row in self.metrics:
+            if row.auroc is not None:
+                areas[row.model].append(row.auroc)
+        return [
+            {"model": model, "auroc": float(np.mean(some)) if some else None, "labels": len(some)}
+            for model, some in areas.items()
+        ]
+
     def difference_records(self) -> list[dict[str, Any]]:
         """The difference rows as plain dictionaries."""
         return [asdict(row) for row in self.differences]

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from mvp.config import ExtractConfig, NetworkConfig
-from mvp.data.inventory import FileRecord
-from mvp.data.readers import Limits
+from mvp.data.inputs import ImageInputs, Inputs, TextInputs
+from mvp.data.reading.inventory import FileRecord
+from mvp.data.text_preparation import TextPreparation
 from mvp.data.transforms import Transform
 from mvp.features import FeatureKey, KeyStore, Writer, image_digest, row_id
 from mvp.networks import Capture, Network, inference, weights_digest
@@ -27,7 +28,7 @@ def feature_key(
     view: str,
     network: Network,
     config: NetworkConfig,
-    transform: Transform,
+    preparation: Transform | TextPreparation,
     settings: ExtractConfig,
 ) -> FeatureKey:
     """The key of the features that this network, layer and preparation give."""
@@ -38,7 +39,7 @@ def feature_key(
         architecture=config.name,
         layer=capture.layer_name,
         pooling=config.pooling,
-        transform=transform.digest,
+        transform=preparation.digest,
         instances=settings.instances,
         dtype=settings.dtype,
     )
@@ -53,12 +54,11 @@ def rows_of(record: FileRecord, instances: str) -> list[bytes]:
 def fresh_rows(
     network: Network,
     config: NetworkConfig,
-    transform: Transform,
+    inputs: Inputs,
     images: Iterable[FileRecord],
     rows: Sequence[bytes],
     *,
     settings: ExtractConfig,
-    limits: Limits,
     device: torch.device,
     workers: int = 2,
 ) -> tuple[FloatArray, dict[int, str]]:
@@ -67,11 +67,10 @@ def fresh_rows(
     Args:
         network: as for `extract`, as are the others.
         config: which layers, and how they are pooled.
-        transform: the deterministic preparation.
-        images: the files of the rows, and maybe others.
+        inputs: what the network is shown.
+        images: the files or texts of the rows, and maybe others.
         rows: row ids.
         settings: batch size, and what becomes of slices.
-        limits: what one file may cost.
         device: where the network runs.
         workers: decoding threads.
 
@@ -81,9 +80,7 @@ def fresh_rows(
     files = {str(record.pixels): record for record in images}
     network.module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with Capture(network, config.layer, config.pooling) as capture, inference(network):
-        run = ExtractRun(
-            capture, transform, files, limits, device, workers, settings, ExtractResult("", "")
-        )
+        run = ExtractRun(capture, inputs, files, device, workers, settings, ExtractResult("", ""))
         return run.fresh(rows)
 
 
@@ -114,12 +111,11 @@ def _version(library: str) -> str:
 def extract(
     network: Network,
     config: NetworkConfig,
-    transform: Transform,
+    inputs: Inputs,
     images: Iterable[FileRecord],
     store: KeyStore,
     *,
     settings: ExtractConfig,
-    limits: Limits,
     device: torch.device,
     workers: int = 2,
     verify: bool = False,
@@ -132,22 +128,23 @@ def extract(
     Args:
         network: with its final weights; left as it was found.
         config: which layers, and how they are pooled.
-        transform: the deterministic preparation; no other type is taken.
-        images: readable files. The same pixels are one image, wherever they lie.
+        inputs: what the network is shown, by a deterministic preparation; no other is taken.
+        images: readable files or texts. The same pixels are one image, wherever they lie.
         store: the features of this network's key.
         settings: batch size, unit size, tolerance, compression, what becomes of slices.
-        limits: what one file may cost.
         device: where the network runs.
         workers: decoding threads; the features do not depend on it.
         verify: compare the digests of all stored bytes first; damaged units are recomputed.
         progress: show a bar.
 
     Raises:
-        TypeError: the transform is not deterministic.
+        TypeError: the preparation is not deterministic.
         StaleError: this machine gives other numbers than those in the store.
         StorageError: the store cannot be written; found out before the network runs.
     """
-    if not isinstance(transform, Transform):
+    if not isinstance(inputs, ImageInputs | TextInputs) or not isinstance(
+        inputs.preparation, Transform | TextPreparation
+    ):
         raise TypeError("extraction takes a Transform: nothing random may touch the images")
     started = time.perf_counter()
     result = ExtractResult(store.key.view, store.key.digest)
@@ -160,9 +157,7 @@ def extract(
             writer.require_place()
             network.module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             with Capture(network, config.layer, config.pooling) as capture, inference(network):
-                run = ExtractRun(
-                    capture, transform, files, limits, device, workers, settings, result
-                )
+                run = ExtractRun(capture, inputs, files, device, workers, settings, result)
                 here = surroundings(device)
                 store.agree_with_golden(here, run.golden, settings.tolerance)
                 waiting = run.set_aside_known_rejects(waiting, store.rejected)

@@ -12,7 +12,7 @@ import torch
 from mvp.config import ResolvedView
 from mvp.errors import DataError
 from mvp.files import tidy
-from mvp.networks import Network, build, positive_weights, save_weights, weights_digest
+from mvp.networks import Network, build_view, positive_weights, save_weights, weights_digest
 from mvp.stages._checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mvp.stages._curves import draw_curve, write_history
 from mvp.stages._fingerprint import fingerprint
@@ -42,7 +42,7 @@ class FinetuneResult:
         best_loss: on the inner rows.
         resumed_from: epochs that an earlier call had finished; None if it started here.
         seconds: in all calls.
-        images_seen: images that went through the whole network, in all calls.
+        images_seen: images and slices that went through the whole network, in all calls.
         parameters: of the network.
         stopped_early: whether patience ended the last phase.
     """
@@ -84,8 +84,10 @@ def finetune(
 
     Args:
         view: its settings.
-        images: row i belongs to row i of the labels.
-        labels: (image, target); a study's labels stand at each of its images.
+        images: row i belongs to row i of the labels. Where a row is a volume, every slice goes
+            through the network, the classifier sees their maximum or mean (`training.slices`),
+            and the loss is the volume's.
+        labels: (row, target); a study's labels stand at each of its images and volumes.
         train: rows that weights are fitted on.
         inner: rows that choose the epoch; no patient in both.
         folder: where the artefacts go; made if absent.
@@ -102,13 +104,13 @@ def finetune(
     _require_rows(view, labels, train, inner)
     masked = learnable(labels, train, inner, view.name)
     with seeded(derived_seed(seed, "weights"), torch.device("cpu")):
-        network = build(view.network, len(labels.outputs))
+        network = build_view(view, len(labels.outputs))
     first = weights_digest(network, without_classifier=False)
     network.module.to(device)
     network.module.to(memory_format=torch.channels_last)
     network.module.eval()
     tidy(folder, lambda path: path.name.startswith(".partial-"))
-    mark = fingerprint(view, labels, train, inner, seed, first)
+    mark = fingerprint(view, labels, train, inner, seed, first, images.counts)
     checkpoint = load_checkpoint(folder / CHECKPOINT, mark)
     resumed = len(checkpoint.progress.history) if checkpoint else None
     weights = positive_weights(masked.select(train), view.training.max_pos_weight)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Sequence
 
 import numpy as np
 
 from mvp.config import ExtractConfig
 from mvp.errors import DataError
-from mvp.features import FeatureKey, KeyStore, Writer, row_id
+from mvp.features import FeatureKey, KeyStore
 from mvp.files import digest_bytes, digest_json
+from mvp.stages._rows import store_rows
 from mvp.types import FloatArray
 
 ENGINE = "import"
@@ -84,28 +84,4 @@ def import_rows(
     Raises:
         StorageError: the store cannot be written.
     """
-    place = {row_id(digest): i for i, digest in enumerate(digests)}
-    # Before anything is looked for: what is damaged is written anew from the table.
-    store.discard_damaged(deep=False)
-    waiting = [row for row, there in zip(place, store.has(list(place)), strict=True) if not there]
-    if not waiting:
-        return 0
-    here = {"imported": "1", "mvp": importlib.metadata.version("multiview-pipeline")}
-    with Writer(store) as writer:
-        writer.require_place()
-        tasks = writer.plan(
-            waiting,
-            values.shape[1],
-            settings.unit_rows,
-            here,
-            available=place.keys(),
-            compression=settings.compression,
-        )
-        while tasks:
-            for task in writer.claimed(tasks):
-                writer.commit(task, values[[place[row] for row in task.rows]], {})
-            tasks = writer.still_open(tasks)
-            if tasks:
-                writer.pause()
-    store.refresh()
-    return len(waiting)
+    return store_rows(store, digests, values, settings, "imported")

@@ -10,11 +10,8 @@ from typing import Any, Protocol
 
 from mvp.errors import ConfigError
 from mvp.features import FeatureTable
-from mvp.files import replacing
+from mvp.files import replacing, safe_cell
 from mvp.learners.head import Head
-
-# A spreadsheet runs a cell that starts so (OWASP, "CSV injection").
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class RowWriter(Protocol):
@@ -102,11 +99,6 @@ def require_table_name(path: Path) -> None:
             path=path,
             remedy="name a file that ends in .csv or .parquet",
         )
-
-
-def safe_cell(value: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 class _CsvWriter:

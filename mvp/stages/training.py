@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
-from mvp.data.augment import Augmentation
 from mvp.errors import MvpError
 from mvp.networks import masked_loss
+from mvp.networks.bags import forward_bags
 from mvp.stages._checkpoint import Checkpoint, Epoch, Progress, Tensors
 from mvp.stages._monitor import Score, score
 from mvp.stages._optimizer import adamw, optimizer_tensors, restore_optimizer, take_step
 from mvp.stages._schedule import derived_seed, one_cycle, seeded
-from mvp.stages._task import Task, batches, look, steps_per_epoch
+from mvp.stages._task import Task, batches, look, rows_per_batch, steps_per_epoch
 from mvp.types import IntArray
 
 Phase = Literal["head", "all"]
@@ -83,7 +83,7 @@ class Training:
         task, head = self.task, self.task.network.head
         seen, _ = look(task, task.train)
         seen_inner, _ = look(task, task.inner)
-        self.progress.images_seen += len(task.train) + len(task.inner)
+        self.progress.images_seen += task.inputs(task.train) + task.inputs(task.inner)
         known = task.values(task.train)
         size = task.view.training.batch_size
 
@@ -101,38 +101,56 @@ class Training:
                 return self._score(head(seen_inner))
 
         rate = task.view.training.head_learning_rate
-        steps = math.ceil(len(seen) / size)
+        steps = [math.ceil(len(seen) / size)] * epochs
         self._loop("head", epochs, head, rate, steps, epoch, judge)
 
     def _train_all(self, epochs: int) -> None:
         task, network = self.task, self.task.network
-        augment = Augmentation(task.view.augment)
         size = task.view.training.batch_size
 
         def epoch(number: int) -> Iterator[tuple[IntArray, Tensor]]:
-            chance = _generator(task.seed, "all", number)
-            order = task.train[torch.randperm(len(task.train), generator=chance).numpy()]
+            order, chance = self._shuffled(number)
             network.module.train()
             for rows, batch in batches(task.images, order, size):
-                images = task.images.finish(augment(batch.to(task.device), chance))
-                logits = network.forward(images.contiguous(memory_format=torch.channels_last))
+                counts = task.counts(rows)
+                changed = task.images.augment(batch.to(task.device), chance, counts)
+                logits = self._logits(task.to_network(changed), counts)
                 network.require_logits(logits, len(rows))
-                self.progress.images_seen += len(rows)
+                self.progress.images_seen += len(batch)
                 yield (
                     rows,
                     masked_loss(logits, task.values(rows), task.labels.targets, task.pos_weight),
                 )
 
         def judge() -> Score:
-            self.progress.images_seen += len(task.inner)
+            self.progress.images_seen += task.inputs(task.inner)
             return self._score(look(task, task.inner)[1])
 
         rate = task.view.training.learning_rate
-        steps = steps_per_epoch(len(task.train), size)
         try:
-            self._loop("all", epochs, network.module, rate, steps, epoch, judge)
+            self._loop("all", epochs, network.module, rate, self._steps(epochs), epoch, judge)
         finally:
             network.module.eval()
+
+    def _shuffled(self, epoch: int) -> tuple[IntArray, torch.Generator]:
+        """The training rows in an epoch's order, and the generator of its other chances."""
+        chance = _generator(self.task.seed, "all", epoch)
+        rows = self.task.train
+        return rows[torch.randperm(len(rows), generator=chance).numpy()], chance
+
+    def _steps(self, epochs: int) -> list[int]:
+        """Batches of every epoch: of volumes they depend on which of them meet."""
+        task, size = self.task, self.task.view.training.batch_size
+        if task.images.counts is None:
+            return [steps_per_epoch(len(task.train), size)] * epochs
+        counts = [task.counts(self._shuffled(number)[0]) for number in range(epochs)]
+        return [len(rows_per_batch(c, size)) for c in counts if c is not None]
+
+    def _logits(self, inputs: Tensor, counts: IntArray | None) -> Tensor:
+        network = self.task.network
+        if counts is None:
+            return network.forward(inputs)
+        return forward_bags(network, inputs, counts, self.task.view.training.slices)
 
     def _score(self, logits: Tensor) -> Score:
         return score(logits, self.task.labels.select(self.task.inner), self.task.pos_weight)
@@ -143,7 +161,7 @@ class Training:
         epochs: int,
         trained: nn.Module,
         peak: float,
-        steps: int,
+        steps: Sequence[int],
         epoch: Callable[[int], Iterator[tuple[IntArray, Tensor]]],
         judge: Callable[[], Score],
     ) -> None:
@@ -154,7 +172,7 @@ class Training:
             epochs: how many at most.
             trained: the part of the network whose parameters are fitted.
             peak: learning rate.
-            steps: per epoch.
+            steps: of each epoch.
             epoch: gives the rows and the loss of each batch of an epoch.
             judge: the inner rows' score.
         """
@@ -175,8 +193,8 @@ class Training:
                 total, known, rate = 0.0, 0, 0.0
                 # Dropout and stochastic depth read the global generator.
                 with seeded(derived_seed(task.seed, phase, number, "layers"), task.device):
-                    for step, (rows, loss) in enumerate(epoch(number), start=number * steps):
-                        rate, beta = one_cycle(step, epochs * steps, peak)
+                    for step, (rows, loss) in enumerate(epoch(number), start=sum(steps[:number])):
+                        rate, beta = one_cycle(step, sum(steps), peak)
                         value = float(loss.detach())
                         self._require_finite(value, phase, number)
                         take_step(optimizer, trained, loss, rate, beta, config.clip)

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -106,3 +107,29 @@ def test_light_changes_within_its_limits():
     half[..., 2:] = 0.6
     spreads = augmentation(contrast=0.5)(half, generator()).amax((1, 2, 3)) - 0.5
     assert 0.05 <= spreads.min() < 0.06 < 0.14 < spreads.max() <= 0.15 + 1e-6
+
+
+def test_all_slices_of_a_volume_are_changed_alike_and_volumes_by_themselves():
+    counts = np.array([3, 1, 4])
+    strong = Augmentation(AugmentConfig(rotate=60, flip=True))
+    changed = strong(corner().repeat(8, 1, 1, 1), generator(), counts)
+    parts = changed.split(counts.tolist())
+    assert all(torch.equal(part, part[:1].expand_as(part)) for part in parts)
+    assert len({tuple(part[0].flatten().tolist()) for part in parts}) == 3
+
+
+def test_contrast_turns_about_the_mean_of_the_volume():
+    dark, bright = torch.full((1, 1, 4, 4), 0.3), torch.full((1, 1, 4, 4), 0.7)
+    for seed in range(5):
+        augment = augmentation(contrast=0.5)
+        changed = augment(torch.cat([dark, bright]), generator(seed), np.array([2]))
+        assert float(changed.mean()) == pytest.approx(0.5, abs=1e-6)
+        # By itself neither would change, and their difference would stay.
+        assert float(changed[1].mean() - changed[0].mean()) != pytest.approx(0.4, abs=1e-3)
+
+
+def test_volumes_of_one_slice_are_images():
+    batch = torch.rand(4, 1, 16, 16)
+    augment = Augmentation(AugmentConfig())
+    one = augment(batch, generator(), np.ones(4, np.int64))
+    torch.testing.assert_close(one, augment(batch, generator()), rtol=0, atol=1e-6)

@@ -131,6 +131,7 @@ CHANGES = {
     "size": 33,
     "fit": "crop",
     "color": "rgb",
+    "crop": "body",
     "intensity": "percentile",
     "mean": [0.485, 0.456, 0.407],
     "std": [0.229, 0.224, 0.226],
@@ -140,15 +141,20 @@ CHANGES = {
 def test_the_digest_changes_with_every_setting_that_changes_numbers():
     digests = [transform().digest] + [transform(**{k: v}).digest for k, v in CHANGES.items()]
     digests.append(transform(intensity="percentile", percentiles=(1, 99)).digest)
+    digests.append(transform(crop="breast").digest)
+    for window in ("file", (40, 400), (40, 401)):
+        digests.append(transform(intensity="window", window=window).digest)
     assert len(set(digests)) == len(digests)
     # A new setting has to be added above, or to those that change nothing.
-    assert set(TransformConfig.model_fields) == {*CHANGES, "percentiles"}
+    assert set(TransformConfig.model_fields) == {*CHANGES, "percentiles", "window"}
 
 
 def test_the_digest_stays_where_numbers_stay():
     assert transform(percentiles=(1, 99)).digest == transform().digest
     assert transform(std=[1, 1, 1]).digest == transform(std=[1.0, 1.0, 1.0]).digest
     assert transform(size=32).digest == transform().digest
+    # Settings that are not used stand in no key.
+    assert not {"percentiles", "window", "crop"} & transform().spec.keys()
 
 
 def test_the_digest_changes_with_the_reader(monkeypatch):

@@ -158,7 +158,7 @@ def test_without_room_nothing_is_decoded_or_computed(tmp_path, refused, monkeypa
     write_films(ws, 12)
     monkeypatch.setattr(LocalStorage, "room", lambda self: 20_000)
     with monkeypatch.context() as patch:
-        patch.setattr("mvp.stages._extraction.load_instances", None)
+        patch.setattr("mvp.data.inputs.load_instances", None)
         code, line = refused("extract", "-w", ws)
     assert code == 1
     assert "12 rows of features need" in line
@@ -180,7 +180,7 @@ def test_a_place_that_cannot_be_written_is_told_before_the_network_runs(
     with monkeypatch.context() as patch:
         patch.setattr(LocalStorage, "create", create)
         patch.setattr("mvp.networks.Network.forward", None)
-        patch.setattr("mvp.stages._extraction.load_instances", None)
+        patch.setattr("mvp.data.inputs.load_instances", None)
         code, line = refused("extract", "-w", ws)
     assert code == 1
     assert "cannot be written" in line

@@ -79,7 +79,8 @@ def full_range_unknown(path):
 
 
 def several_pages(path):
-    pages = [Image.fromarray(np.full((32, 32), n, np.uint8)) for n in (1, 2)]
+    # Of two sizes, so they are no stack.
+    pages = [Image.fromarray(np.full((32, 30 + n), n, np.uint8)) for n in (1, 2)]
     pages[0].save(path, save_all=True, append_images=pages[1:])
 
 
@@ -165,7 +166,7 @@ def test_an_image_that_only_the_preparation_refuses_is_a_reject_as_well(command,
         rejects = rejects_of(ws)
         assert set(rejects) == {"float.npy", "pages.tif"}
         assert "floating-point" in rejects["float.npy"]
-        assert "2 images, not one" in rejects["pages.tif"]
+        assert "2 images, which are no stack" in rejects["pages.tif"]
     edit(ws, "size = 32", 'size = 32\nintensity = "percentile"')
     code, _, _ = command("extract", "-w", ws, "--quiet")
     assert code == 4

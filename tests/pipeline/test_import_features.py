@@ -316,14 +316,23 @@ def test_run_walks_past_it_and_changed_numbers_make_head_and_evaluation_stale(im
     assert planned["evaluate"] == (True, "changed since the last one: the rows")
 
 
-def test_the_split_does_not_depend_on_imported_views(workspace):
+def test_an_import_moves_no_study_that_was_dealt(workspace):
     from mvp.pipeline.project import Project
 
     dealt = Project(workspace, progress=False).deal().digest
-    (workspace / "split.csv").unlink()
     some = list(studies_of(workspace))[::2]
     mvp.import_features(radiomics(workspace, some), workspace, view="radiomics")
     assert Project(workspace, progress=False).deal().digest == dealt
+
+
+def test_imported_views_are_spread_over_the_parts_when_these_are_dealt(workspace):
+    (workspace / "split.csv").unlink()
+    some = list(studies_of(workspace))[::2]
+    mvp.import_features(radiomics(workspace, some), workspace, view="radiomics")
+    done = mvp.split(workspace, dry_run=True, progress=False)
+    for part in done.parts.values():
+        own = sum(n for name, n in part["patterns"].items() if "radiomics" in name)
+        assert abs(own / part["studies"] - 0.5) < 0.15
 
 
 def test_new_studies_are_scored_with_the_numbers_imported_for_them(imported):

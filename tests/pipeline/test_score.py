@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 import mvp
-from mvp.data import inventory, loading, readers
+from mvp.data import loading
+from mvp.data.reading import inventory, readers
 from mvp.pipeline import _score
 from mvp.stages import score as stage
 from tests.pipeline.test_freshness import write_extra
@@ -53,7 +54,7 @@ def test_cached_only_opens_no_image(fitted, monkeypatch):
         raise AssertionError("an image was opened")
 
     for module in (readers, loading, inventory):
-        for name in ("read_image", "read_instances", "digest_file", "check_file"):
+        for name in ("decode", "examine", "read_stack", "check_file"):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, opened)
     done = mvp.score(path, fitted, cached_only=True, progress=False)

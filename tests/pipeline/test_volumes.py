@@ -1,5 +1,6 @@
-"""Volumes through the pipeline: two views of slices, frozen; and where stage one refuses them."""
+"""Volumes through the pipeline: two views of slices, frozen and trained."""
 
+import csv
 import json
 
 import numpy as np
@@ -35,6 +36,11 @@ def write_volumes(ws, studies=40, toml=TWO_VIEWS):
             rows.append([f"s{i}", f"p{i}", view, name, i % 2])
     write_studies(ws, rows)
     return slices
+
+
+def read_studies(ws):
+    with (ws / "studies.csv").open() as stream:
+        return list(csv.DictReader(stream))
 
 
 def test_from_volumes_in_two_views_to_scores(tmp_path):
@@ -78,11 +84,12 @@ def test_an_undecodable_volume_is_one_reject(command, tmp_path):
         assert list(rejects_of(ws)) == [bad.name]
 
 
-def test_stage_one_rejects_volumes_before_it_trains(tmp_path, monkeypatch):
+TRAINED = "\n[training]\nepochs = 1\nbatch_size = 16\n"
+
+
+def test_stage_one_trains_on_volumes_and_films_of_one_view(tmp_path):
     ws = tmp_path / "ws"
-    files = write_films(
-        ws, 60, FILMS_TOML.replace('"frozen"', '"holdout"') + "\n[training]\nepochs = 1\n"
-    )
+    files = write_films(ws, 60, FILMS_TOML.replace('"frozen"', '"holdout"') + TRAINED)
     named = {}
     for i, (study, file) in enumerate(files.items()):
         named[study] = file.name
@@ -91,25 +98,45 @@ def test_stage_one_rejects_volumes_before_it_trains(tmp_path, monkeypatch):
             np.save(file.with_suffix(".npy"), np.full((4, 32, 32), i, np.uint8))
     write_studies(ws, [[s, f"p{s}", "PA", n, i % 2] for i, (s, n) in enumerate(named.items())])
     done = mvp.finetune(ws, progress=False)
-    assert done.exit_code == 4
+    assert done.exit_code == 0
     assert done.views["frontal"].epochs_run == 1
-    rejects = rejects_of(ws, "finetune")
-    assert rejects
-    assert set(rejects) < {n for n in named.values() if n.endswith(".npy")}
-    for reason in rejects.values():
-        assert "a volume of 4 slices" in reason
-        assert 'protocol = "frozen"' in reason
-    # What was trained on films looks at the slices of volumes all the same.
+    with (ws / "split.csv").open() as stream:
+        mine = [r["study"] for r in csv.DictReader(stream) if r["part"].startswith("stage1")]
+    slices = sum(4 if named[study].endswith(".npy") else 1 for study in mine)
+    assert done.views["frontal"].images_seen == slices > len(mine)
     assert mvp.extract(ws, progress=False).views["frontal"].rows == 40 + 20 * 4
+    assert "fresh" in mvp.finetune(ws, progress=False).reasons["frontal"]
 
 
-def test_where_there_are_only_volumes_nothing_is_trained(refused, tmp_path, monkeypatch):
-    monkeypatch.setattr("mvp.pipeline._finetune.finetune", None)
+def test_how_slices_are_reduced_makes_a_network_of_volumes_stale_and_no_other(tmp_path):
     ws = tmp_path / "ws"
-    write_volumes(ws, 30, TWO_VIEWS.replace('"frozen"', '"holdout"'))
-    code, line = refused("finetune", "-w", ws)
+    write_volumes(ws, 30, TWO_VIEWS.replace('"frozen"', '"holdout"') + TRAINED)
+    rows = read_studies(ws)
+    for row in rows:
+        if row["view"] == "LL":
+            file = ws / "data" / row["path"]
+            np.save(file, np.load(file)[0])
+    mvp.finetune(ws, progress=False)
+    edit(ws, "batch_size = 16", 'batch_size = 16\nslices = "mean"')
+    reasons = mvp.finetune(ws, progress=False).reasons
+    assert "the training settings" in reasons["frontal"]
+    assert "fresh" in reasons["lateral"]
+
+
+def test_a_volume_that_changes_while_stage_one_trains_is_an_error(refused, tmp_path, monkeypatch):
+    from mvp.pipeline import _finetune
+
+    ws = tmp_path / "ws"
+    write_volumes(ws, 30, TWO_VIEWS.replace('"frozen"', '"holdout"') + TRAINED)
+
+    def change(project, *rest):
+        for file in (ws / "data").glob("*-PA.npy"):
+            np.save(file, np.load(file)[:2])
+
+    monkeypatch.setattr(_finetune, "_require_features", change)
+    code, line = refused("finetune", "-w", ws, "--view", "frontal")
     assert code == 3
-    assert "no images to train on" in line
+    assert "changed" in line
 
 
 @pytest.mark.parametrize(

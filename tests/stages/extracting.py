@@ -7,8 +7,9 @@ import torch
 from PIL import Image
 
 from mvp.config import ExtractConfig, NetworkConfig, TransformConfig
-from mvp.data.inventory import Inventory
-from mvp.data.readers import Limits, read_instances
+from mvp.data.inputs import ImageInputs
+from mvp.data.reading.inventory import Inventory
+from mvp.data.reading.readers import Limits, read_instances
 from mvp.data.transforms import Transform
 from mvp.features import FeatureStore
 from mvp.networks import build
@@ -62,11 +63,10 @@ def run(network, records, folder, *, config=NETWORK, transform=TRANSFORM, **chan
     result = extract(
         network,
         config,
-        transform,
+        ImageInputs(transform),
         records,
         FeatureStore(folder).open(key),
         settings=settings,
-        limits=Limits(),
         device=torch.device("cpu"),
         progress=False,
         **how,

@@ -15,6 +15,7 @@ from mvp.config import (
     TrainingConfig,
     TransformConfig,
 )
+from mvp.data.augment import Augmentation
 from mvp.stages.finetune import finetune
 from mvp.types import Labels, Target
 
@@ -25,6 +26,8 @@ TRAIN, INNER = np.arange(33), np.arange(33, ROWS)
 class Images:
     """Images in memory that counts what it gives, and may be slow."""
 
+    counts = None
+
     def __init__(self, pixels, pause=0.0):
         self.pixels, self.pause, self.asked = pixels, pause, []
 
@@ -34,6 +37,9 @@ class Images:
             rows = order[start : start + size]
             self.asked.extend(rows.tolist())
             yield self.pixels[torch.from_numpy(rows)]
+
+    def augment(self, batch, chance, counts):
+        return Augmentation(AugmentConfig())(batch, chance, counts)
 
     def finish(self, batch):
         return ((batch - 0.5) / 0.25).expand(-1, 3, -1, -1)

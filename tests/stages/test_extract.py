@@ -7,7 +7,8 @@ from PIL import Image
 
 from mvp.config import AugmentConfig, ExtractConfig, NetworkConfig, TransformConfig
 from mvp.data.augment import Augmentation
-from mvp.data.readers import Limits, read_image
+from mvp.data.inputs import ImageInputs
+from mvp.data.reading.readers import read_image
 from mvp.data.transforms import Transform
 from mvp.errors import MvpError
 from mvp.features import FeatureStore, row_id
@@ -74,19 +75,19 @@ def test_the_linear_head_sees_the_same_loss_live_and_cached(network, files, imag
 
 
 def test_nothing_random_can_touch_the_images(network, images, tmp_path):
-    with pytest.raises(TypeError, match="nothing random"):
-        run_with(network, images, tmp_path, Augmentation(AugmentConfig()))
+    for random in (Augmentation(AugmentConfig()), ImageInputs(Augmentation(AugmentConfig()))):
+        with pytest.raises(TypeError, match="nothing random"):
+            run_with(network, images, tmp_path, random)
 
 
-def run_with(network, images, folder, transform):
+def run_with(network, images, folder, inputs):
     return extract(
         network,
         NETWORK,
-        transform,
+        inputs,
         images,
         FeatureStore(folder / "c").open(key_of(network)),
         settings=ExtractConfig(),
-        limits=Limits(),
         device=torch.device("cpu"),
         progress=False,
     )

@@ -127,7 +127,7 @@ def test_float16_that_overflows_is_refused_and_nothing_stored(network, images, t
 def test_what_the_layer_cannot_give_is_refused_before_an_image_is_read(
     network, images, tmp_path, monkeypatch, layer, pooling
 ):
-    monkeypatch.setattr("mvp.data.loading.read_instances", None)
+    monkeypatch.setattr("mvp.data.loading.decode", None)
     config = NetworkConfig(name="small", layer=layer, pooling=pooling)
     with pytest.raises(ConfigError):
         run(network, images, tmp_path / "c", config=config)

@@ -37,9 +37,9 @@ def records(files):
 def decoded(monkeypatch):
     """Every file that extraction decodes, in order."""
     seen = []
-    read_instances = loading.read_instances
+    decode = loading.decode
     monkeypatch.setattr(
-        loading, "read_instances", lambda f, *a: (seen.append(f), read_instances(f, *a))[1]
+        loading, "decode", lambda f, *a, **k: (seen.append(f), decode(f, *a, **k))[1]
     )
     return seen
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from mvp.config import NetworkConfig
 from mvp.errors import ConfigError, DataError, MvpError
-from mvp.networks import Network, build, inference, masked_loss, restore
+from mvp.networks import Network, build, build_view, inference, masked_loss, restore
 from mvp.stages import _task
 from mvp.stages.finetune import finetune
 from mvp.types import Labels, Target
@@ -253,8 +253,8 @@ def test_several_classes(tmp_path):
 def test_evaluation_mode_comes_back_after_an_exception(tmp_path, monkeypatch):
     made = []
 
-    def spy(config, outputs):
-        made.append(build(config, outputs))
+    def spy(view, outputs):
+        made.append(build_view(view, outputs))
         return made[-1]
 
     class Failing(Images):
@@ -262,7 +262,7 @@ def test_evaluation_mode_comes_back_after_an_exception(tmp_path, monkeypatch):
             yield from super().batches(order[:8], size)
             raise OSError("the disk is gone")
 
-    monkeypatch.setattr("mvp.stages.finetune.build", spy)
+    monkeypatch.setattr("mvp.stages.finetune.build_view", spy)
     with pytest.raises(OSError, match="disk"):
         train(tmp_path, view(head_epochs=0), Failing(data()[0]))
     assert isinstance(made[0], Network)

@@ -1,0 +1,1 @@
+"""Who learns and who is tested: parts, folds, lists, and leaks between them."""

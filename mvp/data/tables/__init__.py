@@ -1,0 +1,1 @@
+"""What tables say: studies, patients, views, files, labels, cells."""

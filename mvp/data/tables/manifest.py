@@ -1,0 +1,188 @@
+"""The manifest: which studies there are, what views they have, what is known about them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mvp.config import Config
+from mvp.data.tables.cells import study_cells
+from mvp.data.tables.columns import Columns, contradictions, text_array
+from mvp.data.tables.ids import RefusedRow, fixed_parts, read_ids
+from mvp.data.tables.images import read_images
+from mvp.data.tables.labels import merge_labels, parse_labels, target_of
+from mvp.data.tables.problems import Problem
+from mvp.data.tables.table import read_table
+from mvp.errors import DataError
+from mvp.types import BoolArray, IntArray, Labels, TextArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Manifest", "Problem", "RefusedRow", "load_manifest"]
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """The studies of one table.
+
+    Attributes:
+        studies: (study,) ids in the order of their first row.
+        patients: (study,) group keys; whatever shares one never stands in two splits.
+        labels: (study, target).
+        fixed_parts: (study,) what the split column says, blank where it says nothing.
+        images: one row per image: `study` (index), `view` (source name), `path` (text as in the
+            table), `file` (where it lies), `line`, `error` (why it cannot be used, or ""), `rank`
+            (how new it is by `data.order`, the newest has the highest).
+        cells: for each view of columns (study, column) text, "" where blank.
+        refused: rows that belong to no study because of their ids.
+        problems: what was found on the way.
+        rows: number of rows of the table.
+        source: how the table was read: encoding and separator.
+    """
+
+    studies: TextArray
+    patients: TextArray
+    labels: Labels
+    fixed_parts: TextArray
+    images: pd.DataFrame
+    problems: tuple[Problem, ...]
+    rows: int
+    cells: Mapping[str, TextArray] = field(default_factory=dict)
+    refused: tuple[RefusedRow, ...] = ()
+    source: str = ""
+
+    def __len__(self) -> int:
+        return len(self.studies)
+
+    def images_of(self, source: str, policy: str) -> pd.DataFrame:
+        """The images of one source, several per study as the policy says.
+
+        "first" and "newest" choose before any file is opened: a chosen one that cannot be read is
+        not replaced by the next.
+
+        Raises:
+            DataError: the policy is "error" and a study has several.
+        """
+        rows = self.images[self.images["view"] == source]
+        if policy == "all":
+            return rows
+        if policy == "newest":
+            # Stable, so that of equal ones the later row is the last.
+            last = rows.sort_values("rank", kind="stable").drop_duplicates("study", keep="last")
+            return rows[rows.index.isin(last.index)]
+        again = rows["study"].duplicated()
+        if policy == "error" and again.any():
+            second = rows[again].iloc[0]
+            first = rows[rows["study"] == second["study"]].iloc[0]
+            raise DataError(
+                f"{rows.loc[again, 'study'].nunique()} studies have several images of one view, "
+                f"the first on line {first['line']} and line {second['line']}",
+                study=str(self.studies[second["study"]]),
+                view=source,
+                path=second["path"],
+                remedy=f'set views.{source}.images = "all", "first" or "newest"',
+            )
+        return rows[~again]
+
+    def presence(self, sources: Sequence[str]) -> BoolArray:
+        """(study, source): whether the table names an image."""
+        mask = np.zeros((len(self), len(sources)), bool)
+        for column, source in enumerate(sources):
+            mask[self.images.loc[self.images["view"] == source, "study"].unique(), column] = True
+        return mask
+
+    def filled(self, view: str) -> BoolArray:
+        """(study,): whether any cell of a view of columns is filled."""
+        return np.asarray((self.cells[view] != "").any(axis=1), dtype=bool)
+
+    def select(self, rows: IntArray) -> Manifest:
+        """The manifest of some studies, in the order given."""
+        rows = np.asarray(rows, dtype=np.int64)
+        new = np.full(len(self), -1, dtype=np.int64)
+        new[rows] = np.arange(len(rows))
+        places = new[self.images["study"].to_numpy()]
+        return replace(
+            self,
+            studies=self.studies[rows],
+            patients=self.patients[rows],
+            labels=self.labels.select(rows),
+            fixed_parts=self.fixed_parts[rows],
+            images=self.images[places >= 0].assign(study=places[places >= 0]),
+            cells={view: cells[rows] for view, cells in self.cells.items()},
+        )
+
+
+def load_manifest(
+    config: Config,
+    folder: Path,
+    *,
+    table: Path | None = None,
+    root: Path | None = None,
+    scoring: bool = False,
+) -> Manifest:
+    """Read the table that `mvp.toml` names, or another one of the same columns.
+
+    Args:
+        config: the settings.
+        folder: the workspace; relative paths in the settings start there.
+        table: read this table instead.
+        root: where the paths of the table start, instead of data.root.
+        scoring: labels, patients and splits may be absent; each study then is its own patient.
+
+    Raises:
+        ConfigError: a column that the settings name is not in the table.
+        DataError: the table cannot be read, or contradicts itself in what cannot be left out.
+    """
+    read = read_table(table if table is not None else folder / config.data.table)
+    base = root if root is not None else folder / config.data.root
+    # abspath, not resolve: links are followed and checked when a file is opened.
+    start = Path(os.path.abspath(base))  # noqa: PTH100
+    ids = read_ids(config, Columns(read), scoring=scoring)
+    columns, codes, n = ids.columns, ids.codes, len(ids.studies)
+    labels, contradicted = _labels(config, columns, codes, n, scoring=scoring)
+    parts = text_array([""] * n) if scoring else fixed_parts(config, columns, codes, ids.studies)
+    cells, conflicts = study_cells(config, columns, codes, n)
+    images, found = read_images(config, ids, start)
+    return Manifest(
+        studies=ids.studies,
+        patients=ids.patients,
+        labels=labels,
+        fixed_parts=parts,
+        images=images,
+        problems=(*ids.problems, *contradicted, *conflicts, *found),
+        rows=len(read.frame),
+        cells=cells,
+        refused=ids.refused,
+        source=read.how,
+    )
+
+
+def _labels(
+    config: Config, columns: Columns, codes: IntArray, n: int, *, scoring: bool
+) -> tuple[Labels, list[Problem]]:
+    targets = tuple(target_of(name, label) for name, label in config.labels.items())
+    values = np.full((n, len(targets)), np.nan, np.float32)
+    problems: list[Problem] = []
+    if scoring:
+        return Labels(targets, values), problems
+    for place, (name, label) in enumerate(config.labels.items()):
+        column = label.column or name
+        numbers, cells = columns.distinct(column, f"labels.{name}.column")
+        rows = parse_labels(cells, numbers, name, label, columns.line)
+        values[:, place], contradicted = merge_labels(rows, codes, n)
+        if contradicted.any():
+            apart = contradictions(rows, ~np.isnan(rows), codes, n)
+            text = (
+                f"label {name!r}: the rows of {contradicted.sum()} studies contradict each other "
+                f"in column {column!r}, the first on line {columns.line(int(apart[0]))}; it is "
+                "taken as unknown there"
+            )
+            count = int(contradicted.sum())
+            problems.append(Problem("label-conflict", "warning", text, count))
+    return Labels(targets, values), problems
