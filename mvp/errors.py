@@ -58,7 +58,7 @@ class MvpError(Exception):
         if self.cause:
             line += f": {self.cause}"
         if self.remedy:
-            line += f". Remedy: {self.remedy}"
+            line += f"{'' if line.endswith('?') else '.'} Remedy: {self.remedy}"
         return printable(line)
 
 

@@ -24,8 +24,8 @@ def test_every_verb_has_an_example(verb, monkeypatch, capsys):
     assert verb in ("init", "demo", "import") or "--workspace" in said
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["extract", "--help"]])
-def test_help_imports_nothing_heavy(arguments):
+def loaded_by(*arguments):
+    """Heavy libraries that a command loads."""
     code = (
         f"import sys; sys.argv = ['mvp', *{arguments!r}]\n"
         "from mvp import cli\n"
@@ -34,7 +34,20 @@ def test_help_imports_nothing_heavy(arguments):
         f"import json; print('\\n' + json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout.splitlines()[-1]) == []
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["extract", "--help"]])
+def test_help_imports_nothing_heavy(arguments):
+    assert loaded_by(*arguments) == []
+
+
+def test_looking_at_a_table_loads_no_network_library(tmp_path):
+    (tmp_path / "t.csv").write_text("study,patient,view,path,mass\nS1,P1,pa,a.png,1\n")
+    settings = '[data]\ntable = "t.csv"\n[views.pa]\n[labels.mass]\n'
+    (tmp_path / "mvp.toml").write_text(settings)
+    found = loaded_by("check", "--no-files", "--workspace", str(tmp_path))
+    assert set(found) == {"pandas", "numpy"}
 
 
 def test_the_names_in_python_are_those_of_the_command_line():

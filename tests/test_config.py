@@ -119,12 +119,15 @@ def test_a_wrong_value_names_its_setting(more, where):
         ("[views.axial]\naliases = 'pa'", "'pa'"),
         ("[views.axial]\naliases = 'Frontal'", "'Frontal'"),
         ("[views.axial]\nlabels = ['mas']", "'mas'"),
+        ("[views.axial]\nlabels = []", "`labels` names none"),
+        ("[views.axial]\nlabels = ['mass', 'mass']", "one twice"),
         ("[views.axial]\nsource = 'nope'", "'nope'"),
         ("[views.axial]\nsource = 'PA'", "'PA'"),
         ("[views.b]\nsource = 'c'\n[views.c]\nsource = 'frontal'", "'c'"),
         ("[views.'../x']", "'../x'"),
         ("[views.mean]", "'mean'"),
         ("[head]\nviews = ['axial']", "'axial'"),
+        ("[head]\nviews = []", "head.views"),
     ],
 )
 def test_settings_that_contradict_each_other(more, says):

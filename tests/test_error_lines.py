@@ -3,7 +3,7 @@
 import pytest
 
 from mvp import errors
-from mvp.errors import ImageError, MissingExtraError, MvpError
+from mvp.errors import ConfigError, ImageError, MissingExtraError, MvpError
 
 
 def test_an_error_says_what_where_why_and_the_remedy():
@@ -43,3 +43,8 @@ def test_exit_codes_are_those_of_the_documentation():
 def test_a_missing_library_comes_with_its_command():
     line = str(MissingExtraError("timm", "timm", "this network"))
     assert "pip install 'multiview-pipeline[timm]'" in line
+
+
+def test_a_question_is_followed_by_no_full_stop():
+    error = ConfigError("no view 'x'; did you mean 'y'?", remedy="correct it")
+    assert str(error) == "no view 'x'; did you mean 'y'? Remedy: correct it"

@@ -14,6 +14,7 @@ from mvp.config.sections import (
     TextConfig,
     TrainingConfig,
 )
+from mvp.config.weights import weights_file
 
 __all__ = [
     "NAME",
@@ -35,4 +36,5 @@ __all__ = [
     "load_config",
     "nearest",
     "parse_config",
+    "weights_file",
 ]

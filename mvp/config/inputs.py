@@ -120,6 +120,8 @@ class ViewConfig(Section):
             raise ValueError(f"`{idle[0]}` has no meaning for {what}")
         if self.kind == "table" and not (self.numbers or self.categories):
             raise ValueError('a view of kind = "table" needs `numbers`, `categories` or both')
+        if self.labels is not None and len(set(self.labels)) < max(1, len(self.labels)):
+            raise ValueError("`labels` names none, or one twice; leave it out for all of them")
         both = [c for c in self.columns if self.columns.count(c) > 1]
         if both:
             raise ValueError(f"column {both[0]!r} stands twice under `numbers` and `categories`")

@@ -58,6 +58,7 @@ class Config(Section):
                     f'views.{name}.images = "newest" needs data.order, the column that says which '
                     "image is the newest"
                 )
+        self._require_use_of_columns()
         if len({name.casefold() for name in self.views}) < len(self.views):
             raise ValueError("two views differ in upper and lower case only")
         outputs = [o for n, label in self.labels.items() for o in label.outputs(n)]
@@ -82,6 +83,14 @@ class Config(Section):
         for name in self.views:
             self.view(name)
         return self
+
+    def _require_use_of_columns(self) -> None:
+        """Columns of [data] that no view asks for would be passed over in silence."""
+        views = self.views.values()
+        if self.data.order is not None and all(view.images != "newest" for view in views):
+            raise ValueError('data.order has no meaning without a view of images = "newest"')
+        if self.data.laterality is not None and all(view.side is None for view in views):
+            raise ValueError("data.laterality has no meaning without a view with `side`")
 
     def _require_one_owner(self) -> None:
         """No row of the table may belong to two views."""

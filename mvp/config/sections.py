@@ -123,7 +123,7 @@ class HeadConfig(Section):
 
     learner: str = "mlp"
     options: dict[str, Any] = {}
-    views: list[str] | None = None
+    views: Annotated[list[str], Field(min_length=1)] | None = None
     instances: Literal["mean", "max"] = "mean"
     seed: int = 0
 

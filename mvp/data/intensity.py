@@ -77,7 +77,10 @@ def _full_range(pixels: Pixels, shown: Shown) -> tuple[float, float]:
 def _between_percentiles(pixels: Pixels, percentiles: tuple[float, float]) -> Pixels:
     values: Pixels = pixels.astype(np.float64 if pixels.dtype.kind == "f" else np.float32)
     low, high = np.percentile(values, percentiles)
-    return np.clip((values - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
+    if not low < high:
+        return (values > low).astype(np.float32)
+    # However small: maps in SI units lie within 1e-9.
+    return np.clip((values - low) / (high - low), 0, 1).astype(np.float32)
 
 
 def _through_table(values: Pixels, first: float, brightness: tuple[float, ...]) -> Pixels:

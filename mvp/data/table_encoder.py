@@ -64,9 +64,12 @@ class TableEncoder:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> TableEncoder:
-        """What `to_json` gave; ValueError or KeyError when it is something else."""
+        """What `to_json` gave; ValueError, KeyError or TypeError when it is something else."""
         if value["version"] != VERSION:
             raise ValueError("made by another version of mvp")
+        for _, mean, scale in value["numbers"]:
+            if not (math.isfinite(mean) and math.isfinite(scale) and scale > 0):
+                raise ValueError("a mean or a deviation is no number")
         return cls(
             tuple((str(n), float(mean), float(scale)) for n, mean, scale in value["numbers"]),
             tuple((str(n), tuple(map(str, levels))) for n, levels in value["categories"]),
@@ -79,23 +82,21 @@ class TableEncoder:
             rows: as `parse_cells` gives them.
         """
         features = np.zeros((len(rows), len(self.columns)), np.float32)
-        for index, row in enumerate(rows):
-            place = 0
-            for (_, mean, scale), value in zip(self.numbers, row, strict=False):
-                if value is None:
-                    features[index, place + 1] = 1
-                else:
-                    assert isinstance(value, float)
-                    features[index, place] = np.clip((value - mean) / scale, -LIMIT, LIMIT)
-                place += 2
-            words = row[len(self.numbers) :]
-            for (_, levels), value in zip(self.categories, words, strict=True):
-                if value is None:
-                    hit = len(levels) + 1
-                else:
-                    hit = levels.index(str(value)) if value in levels else len(levels)
-                features[index, place + hit] = 1
-                place += len(levels) + 2
+        place = 0
+        # Column by column: single numbers of an array cost a hundred times as much.
+        for column, (_, mean, scale) in enumerate(self.numbers):
+            known = np.array([row[column] is not None for row in rows], dtype=bool)
+            values = np.array([row[column] or 0.0 for row in rows], dtype=np.float64)
+            scaled = np.clip((values - mean) / scale, -LIMIT, LIMIT)
+            features[:, place] = np.where(known, scaled, 0)
+            features[:, place + 1] = ~known
+            place += 2
+        for column, (_, levels) in enumerate(self.categories, start=len(self.numbers)):
+            hits: dict[float | str | None, int] = {level: i for i, level in enumerate(levels)}
+            hits[None] = len(levels) + 1
+            found = [place + hits.get(row[column], len(levels)) for row in rows]
+            features[np.arange(len(rows)), np.array(found, np.int64)] = 1
+            place += len(levels) + 2
         return features
 
 

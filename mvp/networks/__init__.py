@@ -1,6 +1,6 @@
 """CNNs by name, their weights, and features taken through hooks."""
 
-from mvp.networks.build import build, build_view, restore, restore_view, weights_file
+from mvp.networks.build import build, build_view, restore, restore_view
 from mvp.networks.capture import Capture
 from mvp.networks.inference import inference
 from mvp.networks.losses import masked_loss, positive_weights, probabilities
@@ -21,5 +21,4 @@ __all__ = [
     "restore_view",
     "save_weights",
     "weights_digest",
-    "weights_file",
 ]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mvp.config import NetworkConfig, ResolvedView
+from mvp.config import NetworkConfig, ResolvedView, weights_file
 from mvp.errors import ConfigError
 from mvp.networks.capture import Capture
 from mvp.networks.catalogue import NO_WEIGHTS, create
 from mvp.networks.network import Network, no_linear_classifier
-from mvp.networks.state import SUFFIXES, fit_state, read_state
+from mvp.networks.state import fit_state, read_state
 from mvp.networks.text import build_text
 from mvp.networks.weights import load_weights
 
@@ -65,20 +65,6 @@ def restore(config: NetworkConfig, outputs: int | None, path: Path) -> Network:
     network = build(config.model_copy(update={"weights": NO_WEIGHTS}), outputs)
     load_weights(network, path)
     return network
-
-
-def weights_file(config: NetworkConfig) -> Path | None:
-    """The file that `network.weights` names; None where it names a published set or "none"."""
-    path = Path(config.weights).expanduser()
-    if path.suffix in SUFFIXES:
-        return path
-    if "/" in config.weights or "\\" in config.weights or path.is_file():
-        raise ConfigError(
-            "the weights file has an unknown kind",
-            path=path,
-            remedy=f"name a file that ends in {', '.join(SUFFIXES)}",
-        )
-    return None
 
 
 def _load_file(network: Network, config: NetworkConfig, path: Path, outputs: int | None) -> None:

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from mvp.errors import ConfigError
 from mvp.networks.catalogue import AUXILIARY
 
-SUFFIXES = (".safetensors", ".pt", ".pth")
 WRAPPERS = ("state_dict", "model")
 PARALLEL = "module."
 COUNTER = "num_batches_tracked"  # absent from files older than torch 0.4.1; decides no number

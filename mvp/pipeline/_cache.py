@@ -106,7 +106,9 @@ def _entry(store: KeyStore) -> dict[str, Any]:
 def _surroundings(made: dict[str, Any]) -> str:
     if "merged" in made:
         return "; ".join(sorted({_surroundings(one) for one in made["merged"]}))
-    return ", ".join(f"{k} {made[k]}" for k in ("torch", "device") if k in made) or "import"
+    return ", ".join(f"{k} {made[k]}" for k in ("torch", "device") if k in made) or (
+        "encoder" if "encoded" in made else "import"
+    )
 
 
 def run_cache_diff(workspace: str | Path, first: str, second: str) -> CacheOutcome:

@@ -16,6 +16,7 @@ from mvp.errors import DataError, MvpError
 from mvp.pipeline._check_problems import (
     burned_in_problems,
     file_problems,
+    input_problems,
     label_problems,
     leak_problems,
     repeated_images,
@@ -132,6 +133,7 @@ def run_check(
         for name, view in views.items():
             if project.view(name).source in project.sources:
                 view["files"] = summarise(_records_of(project, manifest, name, records))
+    problems += input_problems(project, manifest, records)
     parts: dict[str, int] = {}
     folds: list[int] = []
     stands: Mapping[str, str] = {}

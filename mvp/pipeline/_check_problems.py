@@ -6,12 +6,14 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from mvp.data.reading.dicom_tags import burned_in
+from mvp.data.ahead import work_ahead
+from mvp.data.reading.decoding import says_burned_in
 from mvp.data.reading.inventory import FileRecord
 from mvp.data.reading.readers import SUFFIXES
 from mvp.data.splits.leaks import image_problems, near_leaks, near_problems, patient_problems
 from mvp.data.tables.manifest import Manifest, Problem
 from mvp.errors import MvpError
+from mvp.pipeline.items import view_items
 from mvp.pipeline.project import Project
 
 SHOWN = 5
@@ -84,6 +86,37 @@ def file_problems(manifest: Manifest, records: Mapping[str, FileRecord]) -> list
     ]
 
 
+def input_problems(
+    project: Project, manifest: Manifest, records: Mapping[str, FileRecord] | None
+) -> list[Problem]:
+    """Cells that are no numbers, and files of another kind than their view; by view.
+
+    Args:
+        project: the workspace.
+        manifest: its studies.
+        records: what the files are; without it only cells are looked at.
+    """
+    problems = []
+    for name, settings in project.config.views.items():
+        if settings.imported or not (settings.columns or records):
+            continue
+        view = project.view(name)
+        try:
+            items = view_items(project, manifest, view, records or {})
+        except MvpError:
+            continue  # several images where one is allowed: told elsewhere
+        # Readable files only: the others are told by reason.
+        wrong = [i for i in items if i.error and (not i.path or (i.record and i.record.pixels))]
+        if wrong:
+            told = [
+                f"study {manifest.studies[i.study]}{f', {i.path}' if i.path else ''} ({i.error})"
+                for i in wrong
+            ]
+            text = f"{len(wrong)} inputs of view {name} cannot be used: {_some(told)}"
+            problems.append(Problem("input", "error", text, len(wrong)))
+    return problems
+
+
 def burned_in_problems(project: Project) -> tuple[dict[str, int], list[Problem]]:
     """DICOM files by what they say of names and numbers in their picture (BurnedInAnnotation).
 
@@ -92,10 +125,19 @@ def burned_in_problems(project: Project) -> tuple[dict[str, int], list[Problem]]
     """
     manifest, limits = project.manifest, project.limits()
     counts = {"yes": 0, "no": 0, "unsaid": 0}
-    told: dict[str, str] = {}
+    images = manifest.images[manifest.images["error"] == ""]
+    files = list(dict.fromkeys(images["file"]))
+    answers = work_ahead(
+        lambda file: [says_burned_in(file, limits)],
+        files,
+        lambda _: 1,
+        project.workers,
+        16 * project.workers,
+    )
+    told = dict(zip(files, answers, strict=True))
     rows = []
-    for row in manifest.images[manifest.images["error"] == ""].itertuples():
-        said = told.get(row.file) or told.setdefault(row.file, burned_in(row.file, limits))
+    for row in images.itertuples():
+        said = told[row.file]
         if said == "unsaid" and not row.file.lower().endswith(_DICOM):
             continue  # no DICOM file, most likely: it has no such tag
         counts[said] += 1

@@ -28,7 +28,7 @@ from mvp.pipeline.recording import recording
 from mvp.pipeline.tables import cached_table, labels_digest, require_unseen, rows_digests
 from mvp.reports import comparison_text, draw_comparison, draw_roc, write_csv, write_page
 from mvp.stages.evaluate import Evaluation, evaluate
-from mvp.types import Labels, TextArray
+from mvp.types import BoolArray, Labels
 
 log = logging.getLogger("mvp")
 
@@ -105,7 +105,7 @@ def run_evaluate(
         protocol = saved.provenance["protocol"]
         masks = role_masks(project, protocol)
         require_unseen(project, views, masks["test"], "test")
-        _require_untouched(project, saved, table.groups[masks["test"]])
+        _require_untouched(project, saved, masks["test"])
         result = evaluate(
             saved.heads,
             table,
@@ -127,9 +127,14 @@ def run_evaluate(
     return outcome
 
 
-def _require_untouched(project: Project, saved: SavedHead, patients: TextArray) -> None:
+def _require_untouched(project: Project, saved: SavedHead, test: BoolArray) -> None:
+    manifest = project.manifest
     both = shared_patients(
-        project.workspace, saved.provenance, patients, f"the head {saved.name!r}"
+        project.workspace,
+        saved.provenance,
+        manifest.patients[test],
+        manifest.studies[test],
+        f"the head {saved.name!r}",
     )
     if both:
         raise DataError(

@@ -155,6 +155,7 @@ def _one(project: Project, name: str, outcome: FinetuneOutcome, force: bool) -> 
         seed=project.config.seed,
         workspace=project.workspace,
         patients=(rows.patients[i] for i in used),
+        studies=(rows.studies[i] for i in used),
         extra={"result": asdict(result), "view": project.config.view(name).model_dump(mode="json")},
     )
     outcome.views[name] = result

@@ -182,6 +182,7 @@ def _fit(project: Project, request: HeadRequest) -> FitHeadOutcome:
         seed=seed,
         workspace=workspace,
         patients=table.groups[used],
+        studies=table.studies[used],
         extra={
             "learner": request.learner,
             "options": dict(request.options),
@@ -229,7 +230,7 @@ def head_inputs(
         "the features": {view: key.digest for view, key in keys.items()},
         "the learner": request.learner,
         "its options": digest_json(dict(request.options)),
-        "the reading of several images": reading(project, request.views),
+        "the reading of several images or of texts": reading(project, request.views),
         "the protocol": request.protocol,
         "the seed": project.config.head.seed,
         "the rows": rows_digests(project, request.views, [masks["stage2"], masks["stage2-inner"]]),

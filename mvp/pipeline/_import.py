@@ -148,10 +148,25 @@ def _images(draft: Draft, name: str) -> int:
     return int(mine.sum())
 
 
+def _optional(draft: Draft) -> list[str]:
+    """Columns that a view asks for; one that none does stands as a comment."""
+    views = draft.views.values()
+    needed = {
+        "laterality": any(view.side is not None for view in views),
+        "order": any(view.further.get("images") == "newest" for view in views),
+        "split": True,
+    }
+    why = {"laterality": "for views with side", "order": 'for views with images = "newest"'}
+    return [
+        setting(name, name) if needed[name] else f"# {setting(name, name, why[name])}"
+        for name in OPTIONAL
+        if name in draft.frame
+    ]
+
+
 def _toml(kind: str, draft: Draft, place: Workspace) -> str:
     settings = dict(draft.settings)
     protocol = settings.pop("protocol", "holdout")
-    frame = draft.frame
     lines = [
         *toml_text.top(protocol),
         "",
@@ -161,7 +176,7 @@ def _toml(kind: str, draft: Draft, place: Workspace) -> str:
         setting("table", relative(place.manifest, place.folder)),
         setting("root", relative(draft.root, place.folder), "where the paths in the table start"),
         *(setting(name, name) for name in REQUIRED),
-        *(setting(name, name) for name in OPTIONAL if name in frame),
+        *_optional(draft),
         *(setting(name, item) for name, item in draft.data.items()),
     ]
     for name, view in draft.views.items():

@@ -67,7 +67,7 @@ class RunOutcome:
         if self.rejected:
             lines.append(f"{self.rejected} images rejected: {', '.join(self.reject_tables)}")
         if self.dry:
-            lines.append("dry run: nothing was done")
+            lines.append("dry run: nothing was trained, extracted or dealt")
         if self.evaluation:
             lines += ["", self.evaluation.text]
         return "\n".join(lines)
@@ -90,6 +90,8 @@ def run_all(
     """
     project = Project(workspace, progress=progress)
     request = head_request(project, learner)
+    if dry_run:
+        project.deal_for_now()
     outcome = RunOutcome(dry=dry_run)
     walk = _Walk(project, outcome, dry_run)
     imported = [view for view in request.views if project.config.views[view].imported]

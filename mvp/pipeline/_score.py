@@ -122,12 +122,14 @@ def run_score(
         rejects = reject_rows(manifest)
         passes = cached = 0
         imported = {v: view_key(project, v) for v in views if project.config.views[v].imported}
+        tables = [v for v in views if project.config.views[v].kind == "table"]
         if cached_only:
-            # The store alone does not know whether other numbers were imported since.
-            require_current_keys(saved, {**saved.keys, **imported})
+            # The store alone does not know whether other numbers were imported since, or stand in
+            # other columns: a row of values is known by its values.
+            encoded = {view: view_key(project, view) for view in tables}
+            require_current_keys(saved, {**saved.keys, **imported, **encoded})
             records = _known(project, manifest)
         else:
-            tables = [v for v in views if project.config.views[v].kind == "table"]
             others = [v for v in views if v not in imported and v not in tables]
             made = [feature_network(project, view) for view in others]
             encoded = {view: view_key(project, view) for view in tables}

@@ -6,8 +6,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from mvp.config import Protocol, ResolvedView
 from mvp.data.splits.split import TRAIN, parts_for
 from mvp.data.table_encoder import TableEncoder, fit_encoder
@@ -16,7 +14,7 @@ from mvp.features import FeatureKey
 from mvp.files import digest_json, read_json, write_json
 from mvp.pipeline.items import Item, row_values, view_items
 from mvp.pipeline.project import Project
-from mvp.pipeline.provenance import changed_inputs, write_provenance
+from mvp.pipeline.provenance import changed_inputs, read_provenance, write_provenance
 from mvp.stages.encode import encoded_key
 
 
@@ -57,6 +55,7 @@ def current_encoder(project: Project, view: ResolvedView) -> TableEncoder:
         seed=project.config.seed,
         workspace=project.workspace,
         patients=(str(project.manifest.patients[item.study]) for item in mine),
+        studies=(str(project.manifest.studies[item.study]) for item in mine),
         extra={"rows": len(mine), "columns": list(encoder.columns)},
     )
     return encoder
@@ -66,7 +65,7 @@ def why_encode(project: Project, view: ResolvedView) -> str | None:
     """Why the encoder would be fitted anew, None when it stands."""
     mine = _training(project, view_items(project, project.manifest, view, {}))
     changed = changed_inputs(project.workspace.stage1(view.name), _inputs(project, view, mine))
-    if changed is None:
+    if changed is None or not project.workspace.encoder(view.name).exists():
         return "its encoder is not fitted yet"
     return f"changed since its encoder was fitted: {', '.join(changed)}" if changed else None
 
@@ -75,7 +74,7 @@ def load_encoder(project: Project, view: ResolvedView) -> TableEncoder:
     """The encoder as it was fitted.
 
     Raises:
-        ConfigError: it is not there.
+        ConfigError: it is not there, or nothing says whom it has seen.
         DataError: its file is damaged.
         StaleError: it was fitted on other columns than the settings name.
     """
@@ -89,6 +88,12 @@ def load_encoder(project: Project, view: ResolvedView) -> TableEncoder:
         ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(path, view, again, error) from None
+    if read_provenance(project.workspace.stage1(view.name)) is None:
+        raise ConfigError(
+            "the fitting of the view's encoder did not finish, so nobody can tell whom it has seen",
+            view=view.name,
+            remedy=again,
+        )
     columns = [n for n, _, _ in encoder.numbers] + [n for n, _ in encoder.categories]
     if columns != list(view.columns):
         raise StaleError(
@@ -113,9 +118,11 @@ def _training(project: Project, items: Sequence[Item]) -> list[Item]:
 
 def _inputs(project: Project, view: ResolvedView, mine: Sequence[Item]) -> dict[str, object]:
     settings = project.config.views[view.name]
-    seen = np.array([[str(item.record and item.record.digest), item.study] for item in mine])
     studies = project.manifest.studies
-    rows = [[digest, str(studies[int(study)])] for digest, study in seen.tolist()]
+    # Sorted: the order of the table decides nothing.
+    rows = sorted(
+        [str(item.record and item.record.digest), str(studies[item.study])] for item in mine
+    )
     return {
         "the columns": json.dumps([settings.numbers, settings.categories]),
         "the protocol": project.config.protocol,

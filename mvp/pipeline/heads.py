@@ -73,16 +73,20 @@ def save_heads(workspace: Workspace, name: str, heads: HeadFamily) -> None:
 
 
 def reading(project: Project, views: Sequence[str]) -> dict[str, str]:
-    """How several images of a study become one row: the aggregation, and each view's policy."""
-    policies = {view: project.config.views[view].images for view in views}
+    """How what a study holds becomes one row: the aggregation, each view's policy or text column.
+
+    A text is known by its characters alone, so its key does not say which column it stands in.
+    """
+    chosen = {view: project.config.views[view] for view in views}
+    policies = {view: own.column or own.images for view, own in chosen.items()}
     return {"instances": project.config.head.instances, **policies}
 
 
 def require_current_reading(project: Project, saved: SavedHead) -> None:
-    """Refuse to read several images of a study in another way than the head was fitted on.
+    """Refuse to read a study in another way than the head was fitted on.
 
     Raises:
-        StaleError: the aggregation or a view's policy has changed.
+        StaleError: the aggregation, a view's policy or the column of its text has changed.
     """
     views = list(saved.heads.fusion.signature.views)
     project.config.require_views(views)
@@ -90,7 +94,7 @@ def require_current_reading(project: Project, saved: SavedHead) -> None:
     changed = [f"{k} ({then.get(k)} → {v})" for k, v in now.items() if then.get(k) != v]
     if changed:
         raise StaleError(
-            f"the head {saved.name!r} was fitted on another reading of several images",
+            f"the head {saved.name!r} was fitted on another reading of several images, or of texts",
             cause=f"{', '.join(changed)} changed",
             remedy="run `mvp fit-head` again, or restore the settings",
         )

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mvp.config import ResolvedView
+from mvp.config import ResolvedView, weights_file
 from mvp.data.inputs import Inputs, inputs_of, preparation_of
 from mvp.data.tables.labels import target_of
 from mvp.data.tables.manifest import Manifest
 from mvp.errors import ConfigError, StaleError
 from mvp.features import FeatureKey, FeatureStore, KeyStore
 from mvp.files import digest_file, digest_json
-from mvp.networks import Network, build_view, restore_view, weights_file
+from mvp.networks import Network, build_view, restore_view
 from mvp.pipeline.encoded import load_encoder, table_key
 from mvp.pipeline.imported import read_import, require_import
 from mvp.pipeline.items import cell_texts

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mvp.config import Config, ResolvedView, load_config
+from mvp.config import Config, ResolvedView, load_config, weights_file
 from mvp.data.reading.inventory import FileRecord, Inventory
 from mvp.data.reading.readers import Limits
 from mvp.data.splits.file import read_split
@@ -20,7 +20,6 @@ from mvp.data.splits.near import shows_something
 from mvp.data.splits.split import Split
 from mvp.data.tables.manifest import Manifest, load_manifest
 from mvp.errors import ConfigError
-from mvp.networks import weights_file
 from mvp.pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -172,6 +171,10 @@ class Project:
             if record is not None and record.pixels and shows_something(record.look):
                 content[study].append(record.pixels)
         return content
+
+    def deal_for_now(self) -> None:
+        """Take the split as it would be dealt, without writing it, for a verb that only looks."""
+        self.__dict__["split"] = self.deal()
 
     @cached_property
     def split(self) -> Split:

@@ -24,6 +24,9 @@ _LIBRARIES = (
     "xgboost",
 )
 
+# A study and a patient may have one id; their hashes are two.
+_STUDY = "study\0"
+
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that decide the numbers."""
@@ -38,12 +41,20 @@ def versions() -> dict[str, str]:
 
 def patient_hashes(workspace: Workspace, patients: Iterable[str]) -> list[str]:
     """Keyed hashes: they tell whether a patient took part, and only to the workspace's owner."""
+    return sorted(set(_hashes(workspace, patients).values()))
+
+
+def study_hashes(workspace: Workspace, studies: Iterable[str]) -> list[str]:
+    """The same of studies: they tell of a patient who goes by another id since."""
+    return sorted(set(_hashes(workspace, studies, _STUDY).values()))
+
+
+def _hashes(workspace: Workspace, ids: Iterable[str], kind: str = "") -> dict[str, str]:
     key = workspace.secret()
-    digests = {
-        hmac.new(key, str(patient).encode(), hashlib.sha256).hexdigest()[:20]
-        for patient in patients
+    return {
+        one: hmac.new(key, (kind + one).encode(), hashlib.sha256).hexdigest()[:20]
+        for one in set(map(str, ids))
     }
-    return sorted(digests)
 
 
 def write_provenance(
@@ -53,6 +64,7 @@ def write_provenance(
     seed: int,
     workspace: Workspace | None = None,
     patients: Iterable[str] = (),
+    studies: Iterable[str] = (),
     extra: Mapping[str, Any] | None = None,
 ) -> None:
     """Write `provenance.json`, last of all: its presence says that the artefact is whole.
@@ -63,6 +75,7 @@ def write_provenance(
         seed: the seed it was made with.
         workspace: whose key the patients are hashed with.
         patients: ids of the patients that it was fitted on; only keyed hashes are written.
+        studies: ids of their studies that it was fitted on; likewise.
         extra: results worth keeping beside.
     """
     write_json(
@@ -72,6 +85,7 @@ def write_provenance(
             "seed": seed,
             "inputs": dict(inputs),
             "patients": patient_hashes(workspace, patients) if workspace else [],
+            "studies": study_hashes(workspace, studies) if workspace else [],
             "patients_key": digest_bytes(workspace.secret()) if workspace else None,
             **(extra or {}),
         },
@@ -88,14 +102,19 @@ def read_provenance(folder: Path) -> dict[str, Any] | None:
 
 
 def shared_patients(
-    workspace: Workspace, made: Mapping[str, Any], patients: Iterable[str], what: str
+    workspace: Workspace,
+    made: Mapping[str, Any],
+    patients: Iterable[str],
+    studies: Iterable[str],
+    what: str,
 ) -> int:
-    """How many of some patients an artefact was fitted on.
+    """How many of some patients an artefact was fitted on, by their ids or by their studies'.
 
     Args:
         workspace: whose key hashed them.
         made: the artefact's provenance.
-        patients: ids.
+        patients: (row,) ids.
+        studies: (row,) ids.
         what: the artefact, for the error.
 
     Raises:
@@ -108,7 +127,12 @@ def shared_patients(
             cause="this key is not the one that its patients were hashed with",
             remedy="restore the file, or run `mvp finetune --force` and `mvp fit-head` again",
         )
-    return len(set(made["patients"]) & set(patient_hashes(workspace, patients)))
+    rows = [(str(patient), str(study)) for patient, study in zip(patients, studies, strict=True)]
+    by_patient = _hashes(workspace, (patient for patient, _ in rows))
+    by_study = _hashes(workspace, (study for _, study in rows), _STUDY)
+    people, seen = set(made["patients"]), set(made.get("studies", ()))
+    # Patients may be merged or renamed after the fitting; their studies give them away.
+    return len({p for p, s in rows if by_patient[p] in people or by_study[s] in seen})
 
 
 def changed_inputs(folder: Path, inputs: Mapping[str, Any]) -> list[str] | None:

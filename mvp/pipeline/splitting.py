@@ -46,7 +46,10 @@ def deal_split(
     links: list[tuple[int, int]] = []
     if files and new and settings.near == "link":
         found = near_leaks(manifest, project.contents)
-        links = [(a.study, b.study) for a, b, _ in found.pairs]
+        stands = {} if previous is None else previous.parts
+        pairs = [(a.study, b.study) for a, b, _ in found.pairs]
+        # Two that both stand stay where they are: the setting is for those who are dealt.
+        links = [p for p in pairs if any(str(manifest.studies[s]) not in stands for s in p)]
     fixed = wishes(project)
     return make_split(
         manifest.studies,

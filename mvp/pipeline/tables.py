@@ -98,7 +98,7 @@ def require_unseen(project: Project, views: Sequence[str], rows: BoolArray, role
     Raises:
         DataError: some were.
     """
-    patients = project.manifest.patients[rows]
+    patients, studies = project.manifest.patients[rows], project.manifest.studies[rows]
     for view in views:
         made = read_provenance(project.workspace.stage1(view))
         if project.config.views[view].imported:
@@ -109,7 +109,7 @@ def require_unseen(project: Project, views: Sequence[str], rows: BoolArray, role
         if frozen or made is None:
             continue
         what = "encoder" if table else "network"
-        both = shared_patients(project.workspace, made, patients, f"the {what} of {view}")
+        both = shared_patients(project.workspace, made, patients, studies, f"the {what} of {view}")
         if both:
             raise DataError(
                 f"{both} patients of the {role} rows trained this view's {what}",

@@ -28,6 +28,7 @@ class TrainingRows:
         records: what each row is.
         labels: (row, target), those of its study.
         patients: of each row.
+        studies: of each row.
         train: rows that weights are fitted on.
         inner: rows that choose the epoch.
         rejects: inputs that cannot be used.
@@ -36,6 +37,7 @@ class TrainingRows:
     records: list[FileRecord]
     labels: Labels
     patients: list[str]
+    studies: list[str]
     train: IntArray
     inner: IntArray
     rejects: list[Reject]
@@ -76,6 +78,7 @@ def training_rows(project: Project, view: ResolvedView) -> TrainingRows:
         records=[record for _, record in usable],
         labels=Labels(view_targets(project, view), values[studies]),
         patients=[str(manifest.patients[study]) for study in studies],
+        studies=[str(manifest.studies[study]) for study in studies],
         train=np.flatnonzero(stage1[studies]),
         inner=np.flatnonzero(inner[studies]),
         rejects=rejects,

@@ -93,7 +93,10 @@ def draw_roc(
         panel.set_xlabel("1 - specificity", fontsize=8)
         panel.set_ylabel("sensitivity", fontsize=8)
         panel.tick_params(labelsize=7)
-    panels.flat[0].legend(fontsize=7, frameon=False, loc="lower right")
+    # A label with a class missing has an empty panel, whose legend would be empty as well.
+    drawn = next((p for p in panels.flat if p.get_legend_handles_labels()[0]), None)
+    if drawn is not None:
+        drawn.legend(fontsize=7, frameon=False, loc="lower right")
     _save(figure, path)
 
 

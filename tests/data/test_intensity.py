@@ -35,6 +35,17 @@ def test_floats_have_a_full_range_when_the_file_says_it(config):
     assert not unit_range(values, Shown(5, 5), config).any()
 
 
+@pytest.mark.parametrize("unit", [1e-30, 1e-9, 1, 1e9])
+def test_percentiles_do_not_depend_on_the_unit(unit):
+    """Diffusion in m²/s lies within 1e-9."""
+    config = TransformConfig(intensity="percentile", percentiles=(0, 100))
+    values = np.linspace(1, 3, 64).reshape(8, 8)
+    bright = unit_range((values * unit).astype(np.float32), UNSAID, config)
+    np.testing.assert_allclose(bright, (values - 1) / 2, atol=1e-5)
+    flat = np.full((8, 8), unit, np.float32)
+    assert not unit_range(flat, UNSAID, config).any()
+
+
 def test_a_fixed_window_is_that_of_every_file():
     config = TransformConfig(intensity="window", window=(40, 400))
     values = np.array([[-1000, -160, 40, 240, 3000]], np.float32)

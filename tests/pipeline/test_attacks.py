@@ -5,8 +5,12 @@ import csv
 import gzip
 import os
 import re
+import signal
 import sqlite3
 import struct
+import subprocess
+import sys
+import time
 import zlib
 from html.parser import HTMLParser
 
@@ -379,3 +383,26 @@ def test_a_crash_a_hang_and_a_full_memory_cost_a_row_each(tmp_path, monkeypatch)
 
 def _paths():
     return [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
+
+
+@pytest.mark.slow
+def test_an_interrupt_does_not_wait_for_files_that_hang(tmp_path):
+    ws = tmp_path / "ws"
+    attacked(ws, paths=["slow.nii"])
+    odd_library.order(ws / "data" / "slow.nii", "sleep")
+    library = odd_library.install(tmp_path / "library")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mvp", "check", "-w", str(ws), "--quiet"],
+        env={**os.environ, "PYTHONPATH": str(library)},
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(8)
+    assert process.poll() is None
+    start = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    err = process.communicate(timeout=60)[1]
+    assert time.monotonic() - start < 8
+    assert process.returncode == 130
+    assert "Traceback" not in err

@@ -180,6 +180,24 @@ def test_films_saved_again_are_listed_and_linked_on_request(ws):
     assert parts[a["study"]]["part"] == parts[b["study"]]["part"]
 
 
+def test_links_asked_for_later_leave_those_who_stand(ws):
+    a, b = copy_saved_again(ws)
+    rows = rows_of(ws)
+    write_rows(ws, [row for row in rows if row["study"] != rows[-1]["study"]])
+    mvp.split(ws, progress=False)
+    path = ws / "split.csv"
+    apart = {r["study"] for r in rows if r["patient"] == b["patient"]}
+    first = standing(ws)[a["study"]]["part"]
+    other = "stage1" if first != "stage1" else "stage2"
+    lines = [line.split(",") for line in path.read_text().splitlines()]
+    lines = [[s, other if s in apart else part] for s, part in lines]
+    path.write_text("".join(f"{s},{part}\n" for s, part in lines))
+    write_rows(ws, rows)
+    settings(ws, 'near = "link"')
+    assert mvp.split(ws, progress=False).new == 1
+    assert standing(ws)[b["study"]]["part"] == other
+
+
 def test_blank_images_link_nobody(ws):
     rows = [r for r in rows_of(ws) if r["view"] == "PA"]
     for row in rows:

@@ -220,3 +220,21 @@ def test_a_column_that_is_not_there_is_one_line(ws):
     (ws / "mvp.toml").write_text(text.replace('numbers = ["age"]', 'numbers = ["agee"]'))
     with pytest.raises(ConfigError, match="'age'"):
         mvp.extract(ws, progress=False)
+
+
+def test_a_dry_run_deals_no_split(ws, command):
+    code, out, _ = command("run", "-w", ws, "--dry-run", "--quiet")
+    assert code == 0
+    assert "nothing was trained, extracted or dealt" in out
+    assert not (ws / "split.csv").exists()
+
+
+def test_rows_of_the_table_in_another_order_change_no_encoder(ws):
+    mvp.extract(ws, ["clinical"], progress=False)
+    assert not step(ws, "extract clinical").runs
+    write_table(ws, read_table(ws)[::-1])
+    assert not step(ws, "extract clinical").runs
+
+
+def step(ws, name):
+    return next(s for s in mvp.run(ws, dry_run=True, progress=False).steps if s.name == name)

@@ -39,8 +39,8 @@ def read(request: ImportRequest) -> Draft:
 
     Raises:
         ConfigError: the pattern means nothing, or nothing says a label.
-        DataError: no file matches, one study stands under two labels or splits, or far too many
-            views are found.
+        DataError: no file matches, one study stands under two labels, splits or patients, or far
+            too many views are found.
     """
     text = request.pattern or DEFAULT
     pattern = compile_pattern(text)
@@ -71,12 +71,7 @@ def read(request: ImportRequest) -> Draft:
         frame["patient"] = frame["study"]
         notes.append("Nothing names patients: every study is taken as its own patient.")
     else:
-        # Another image of the study may name the patient.
-        frame["patient"] = frame.groupby("study")["patient"].transform("max")
-        blank = frame["patient"] == ""
-        frame["patient"] = frame["patient"].where(~blank, frame["study"])
-        if blank.any():
-            notes.append(f"{int(blank.sum())} images name no patient: their study is taken as one.")
+        _fill_patients(frame, request.source, notes)
     return Draft(
         frame=frame,
         rows=len(frame) + sum(left_out.values()),
@@ -171,6 +166,17 @@ def _require_one(frame: pd.DataFrame, what: str, folder: Path) -> None:
             remedy=f"make the {what} part of the id with a pattern like "
             f"'(?P<study>(?P<{what}>[^/]+)/[^/]+)_(?P<view>[^/]+)\\.png'",
         )
+
+
+def _fill_patients(frame: pd.DataFrame, folder: Path, notes: list[str]) -> None:
+    said = frame["patient"].mask(frame["patient"].map(is_blank), "")
+    _require_one(frame[said != ""], "patient", folder)
+    # Another image of the study may name the patient.
+    found = said.groupby(frame["study"]).transform("max")
+    blank = found == ""
+    frame["patient"] = found.mask(blank, frame["study"])
+    if blank.any():
+        notes.append(f"{int(blank.sum())} images name no patient: their study is taken as one.")
 
 
 def _parts(split: pd.Series, folder: Path, notes: list[str]) -> pd.Series:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NoReturn
 
 from mvp.data.importers.base import Draft, ImportRequest, read_columns, refuse_rows
 from mvp.data.importers.chest import (
@@ -16,6 +17,7 @@ from mvp.data.importers.chest import (
     two_views,
     without_prefix,
 )
+from mvp.errors import DataError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,7 +92,10 @@ def _labels(path: Path, kept: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         "leave one row per study in the table of labels",
     )
     joined = kept[_STUDY].merge(table.frame, how="left", on=_STUDY, indicator="found")
-    alone = joined.loc[joined["found"] == "left_only", "study_id"].nunique()
+    lacking = joined["found"] == "left_only"
+    if len(kept) and lacking.all():
+        _no_common(path, "study", table.frame[_STUDY].iloc[0].tolist(), kept[_STUDY].iloc[0])
+    alone = joined.loc[lacking, "study_id"].nunique()
     labels, note = tell_no_finding(joined[list(CHEXPERT_LABELS)].fillna(""))
     notes = [note]
     if alone:
@@ -116,8 +121,19 @@ def _split(path: Path, images: pd.Series) -> tuple[pd.Series, str]:
     )
     parts = dict(zip(table.frame["dicom_id"], said.map(_PUBLISHED), strict=True))
     found = images.map(parts)
+    if len(images) and found.isna().all():
+        _no_common(path, "image", [table.frame["dicom_id"].iloc[0]], [images.iloc[0]])
     missing = int(found.isna().sum())
     note = "published split: `validate` is dealt with `train`, mvp holds out parts of its own"
     if missing:
         note += f"; {missing} images stand not in it, mvp deals their studies"
     return found.fillna(""), note
+
+
+def _no_common(path: Path, what: str, there: Iterable[str], here: Iterable[str]) -> NoReturn:
+    raise DataError(
+        f"no {what} of the metadata stands in this table",
+        path=path,
+        cause=f"its first is {'/'.join(there)!r}, that of the metadata {'/'.join(here)!r}",
+        remedy="give the table as it was published, of the same release",
+    )

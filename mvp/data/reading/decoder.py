@@ -21,6 +21,7 @@ import numpy as np
 
 from mvp.data.reading.decoding_memory import allowance
 from mvp.data.reading.decoding_wire import Hangup, as_bytes, error_fields, receive, say_ready, send
+from mvp.data.reading.dicom_tags import burned_in
 from mvp.data.reading.limits import Limits, check_file
 from mvp.data.reading.readers import read_stack
 from mvp.data.reading.stack import UNSAID, Shown, Stack
@@ -56,8 +57,8 @@ def answer_to(request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray | Non
     """What a request is answered with: a header, and the pixels that it announces.
 
     Args:
-        request: `operation` ("stack" or "examine"), `path`, `limits`; for a stack `instances`
-            (numbers, or null for all) and `digest` (what the file's must be, or null).
+        request: `operation` ("stack", "examine" or "burned in"), `path`, `limits`; for a stack
+            `instances` (numbers, or null for all) and `digest` (what the file's must be, or null).
     """
     path, limits = Path(request["path"]), Limits(**request["limits"])
     _end_at(limits.max_seconds + _GRACE_SECONDS)
@@ -66,6 +67,9 @@ def answer_to(request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray | Non
         with _same_file(path, limits) as size:
             if request["operation"] == "stack":
                 return _stack(path, limits, request, size)
+            if request["operation"] == "burned in":
+                allowance.begin(size, limits.max_seconds)
+                return {"said": burned_in(path, limits)}, None
             digest = digest_file(path)
             return {"digest": digest, **_examined(path, limits, size)}, None
     except Exception as error:  # noqa: BLE001 - decoders raise anything; all of it is one reject

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mvp.data.reading.decoding_pool import pool
 from mvp.data.reading.decoding_wire import error_from
+from mvp.data.reading.dicom_tags import BurnedIn
 from mvp.data.reading.limits import Limits
 from mvp.data.reading.stack import Shown, Stack
 from mvp.errors import ImageError
@@ -87,16 +88,39 @@ def examine(file: str, limits: Limits) -> Content:
         MissingExtraError: the library that reads such files is not installed.
         MvpError: no process can be started.
     """
-    try:
-        answer, _ = pool().ask(_request("examine", file, limits), file, limits.max_seconds)
-    except ImageError as error:
-        return Content("", error=error)
-    if "error" in answer:
-        refused = error_from(answer["error"], file)
-        if not isinstance(refused, ImageError):
-            raise refused
-        return Content(answer["digest"], error=refused)
+    answer, refused = _asked("examine", file, limits)
+    if refused is not None:
+        return Content(answer.get("digest", ""), error=refused)
     return Content(**{**answer, "shape": tuple(answer["shape"])})
+
+
+def says_burned_in(file: str, limits: Limits) -> BurnedIn:
+    """`mvp.data.reading.dicom_tags.burned_in`, asked in another process.
+
+    Args:
+        file: path; of one that cannot be read nothing is said.
+        limits: what it may cost, time included.
+
+    Raises:
+        MissingExtraError: the file is DICOM, and pydicom is not installed.
+        MvpError: no process can be started.
+    """
+    answer, refused = _asked("burned in", file, limits)
+    return cast(BurnedIn, answer["said"]) if refused is None else "unsaid"
+
+
+def _asked(operation: str, file: str, limits: Limits) -> tuple[dict[str, Any], ImageError | None]:
+    """A decoder's answer, and why the file cannot be used."""
+    try:
+        answer, _ = pool().ask(_request(operation, file, limits), file, limits.max_seconds)
+    except ImageError as error:
+        return {}, error
+    if "error" not in answer:
+        return answer, None
+    refused = error_from(answer["error"], file)
+    if not isinstance(refused, ImageError):
+        raise refused
+    return answer, refused
 
 
 def _request(operation: str, file: str, limits: Limits) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Any
+from io import BufferedReader, BufferedWriter
+from typing import Any, cast
 
 import numpy as np
 
@@ -32,14 +33,23 @@ from mvp.errors import MvpError
 # How exactly the time limit is kept, how long a process may take to start, and how long it may
 # have nothing to do.
 _TICK_SECONDS, _START_SECONDS, _IDLE_SECONDS = 0.1, 120.0, 60.0
-_PIPE_BYTES = 1 << 20
+# A tick that comes later than this was not slow: the process was stopped.
+_STOPPED_SECONDS = 2.0
+_ALARM, _BUSY = (int(getattr(signal, name, 0)) for name in ("SIGALRM", "SIGPROF"))
 # The same modules are found as here, whatever the working directory holds.
 _PROGRAM = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
     "from mvp.data.reading.decoder import main; main()"
 )
-# A process for each thread: libraries need no threads of their own.
-_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+# A process for each thread: libraries need no threads of their own. One film's memory is kept for
+# the next one: given back to the system and taken again, it costs as much as decoding (glibc).
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+}
 
 
 class Decoder:
@@ -59,13 +69,12 @@ class Decoder:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 bufsize=1 << 16,
-                env={**os.environ, **_ONE_THREAD},
+                env={**os.environ, **_ENVIRONMENT},
             )
         except OSError as error:
             raise _no_start(str(error.strerror)) from None
-        assert self.process.stdin is not None and self.process.stdout is not None
-        self._requests, self._answers = self.process.stdin, self.process.stdout
-        _widen(self._answers.fileno())
+        self._requests = cast(BufferedWriter, self.process.stdin)
+        self._answers = cast(BufferedReader, self.process.stdout)
         self.expired = False
 
     def wait_until_ready(self) -> None:
@@ -116,7 +125,10 @@ class Decoder:
 
     def abandon(self) -> None:
         """Forget it without ending it: it is another process's child."""
-        self._hang_up()
+        # Below the buffers: their locks may be held by threads that this process does not have,
+        # and what they hold is the other process's to send.
+        for stream in (self._requests, self._answers):
+            stream.raw.close()
         self.process.returncode = 0  # or Python would warn that it still runs
 
     def _hang_up(self) -> None:
@@ -149,19 +161,23 @@ class Pool:
             ImageError: the file is slow, or no decoder survives it.
             MvpError: no decoder can be started.
         """
-        decoder = self._take(seconds)
-        try:
-            answer = decoder.ask(request)
-        except BaseException as error:
-            # An interrupt too: half an answer would be taken for the next one.
-            self._drop(decoder)
-            decoder.kill()
-            if not isinstance(error, Hangup | OSError):
-                raise
-            if decoder.expired:
-                raise too_slow(file, seconds) from None
-            busy = decoder.process.returncode == -getattr(signal, "SIGPROF", 0)
-            raise (overworked(file) if busy else died(file)) from None
+        for last in (False, True):
+            decoder = self._take(seconds)
+            try:
+                answer = decoder.ask(request)
+            except BaseException as error:
+                # An interrupt too: half an answer would be taken for the next one.
+                self._drop(decoder)
+                decoder.kill()
+                if not isinstance(error, Hangup | OSError):
+                    raise
+                ended_by = -decoder.process.returncode
+                if decoder.expired or (last and ended_by == _ALARM):
+                    raise too_slow(file, seconds) from None
+                if ended_by == _ALARM:
+                    continue  # its own clock comes after ours, unless all of us were stopped
+                raise (overworked(file) if ended_by == _BUSY else died(file)) from None
+            break
         self._give_back(decoder)
         return answer
 
@@ -222,10 +238,16 @@ class Pool:
             self._idle.append(decoder)
 
     def _watch(self) -> None:
+        now = time.monotonic()
         while True:
+            before = now
             time.sleep(_TICK_SECONDS)
             with self._lock:
                 now = time.monotonic()
+                # Stopped for so long, by Ctrl-Z or a scheduler, this process decoded nothing.
+                stopped = now - before if now - before > _STOPPED_SECONDS else 0.0
+                for decoder in self._deadlines:
+                    self._deadlines[decoder] += stopped
                 for decoder, deadline in self._deadlines.items():
                     if now > deadline:
                         decoder.expire()
@@ -243,14 +265,6 @@ def _no_start(cause: str) -> MvpError:
         cause=cause,
         remedy=f"see what this says: {sys.executable} -c 'import mvp.data.reading.decoder'",
     )
-
-
-def _widen(handle: int) -> None:
-    # A film goes through in few pieces; where the system has no such pipes, in more.
-    with contextlib.suppress(ImportError, AttributeError, OSError):
-        import fcntl
-
-        fcntl.fcntl(handle, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 class _Process:

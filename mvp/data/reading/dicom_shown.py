@@ -11,6 +11,7 @@ import numpy as np
 from mvp.data.reading.limits import Pixels
 from mvp.data.reading.stack import Shown, Window, WindowFunction
 
+_Table = tuple[float, tuple[float, ...]]
 _FUNCTIONS: dict[str, WindowFunction] = {
     "": "LINEAR",
     "LINEAR": "LINEAR",
@@ -37,8 +38,10 @@ def shown_by(
     Returns:
         One for each frame, or a single one where all are alike.
     """
+    # A table that all frames share is one object: of 16 bits it takes two megabytes.
+    tables: dict[tuple[int, float | None], _Table] = {}
     found = [
-        _shown(_sources(header, index), span, total)
+        _shown(_sources(header, index), span, total, tables)
         for index, (span, total) in enumerate(zip(ranges, sums, strict=True))
     ]
     return (found[0],) if all(one == found[0] for one in found) else tuple(found)
@@ -93,18 +96,24 @@ def _sources(header: Any, index: int) -> Iterator[tuple[Any, str]]:
 
 
 def _shown(
-    sources: Iterator[tuple[Any, str]], span: tuple[float, float] | None, total: float | None
+    sources: Iterator[tuple[Any, str]],
+    span: tuple[float, float] | None,
+    total: float | None,
+    made: dict[tuple[int, float | None], _Table],
 ) -> Shown:
     low, high = span if span is not None else (None, None)
     for item, order in sources:
         if tables := item.get("VOILUTSequence"):
-            return Shown(low, high, table=_table(tables[0], order, total))
+            known = id(item), total
+            if known not in made:
+                made[known] = _table(tables[0], order, total)
+            return Shown(low, high, table=made[known])
         if (window := _window(item, total)) is not None:
             return Shown(low, high, window=window)
     return Shown(low, high)
 
 
-def _table(item: Any, order: str, total: float | None) -> tuple[float, tuple[float, ...]]:
+def _table(item: Any, order: str, total: float | None) -> _Table:
     first, bits, table = table_of(item, order)
     # Brightness belongs to the bits announced, not to the values that occur.
     bright = np.minimum(table / ((1 << bits) - 1), 1.0)

@@ -10,9 +10,10 @@ from mvp.data.reading.limits import Limits
 from mvp.errors import MissingExtraError
 
 _DEFAULT_LIMITS = Limits()
+BurnedIn = Literal["yes", "no", "unsaid"]
 
 
-def burned_in(file: str | Path, limits: Limits = _DEFAULT_LIMITS) -> Literal["yes", "no", "unsaid"]:
+def burned_in(file: str | Path, limits: Limits = _DEFAULT_LIMITS) -> BurnedIn:
     """Whether a DICOM file says that names or numbers are part of its picture.
 
     Args:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from mvp.data.ahead import work_ahead
 from mvp.data.reading.decoding import examine
+from mvp.data.reading.decoding_pool import pool
 from mvp.data.reading.limits import Limits, check_file
 from mvp.data.reading.readers import READER_VERSION
 from mvp.data.reading.texts import TEXT_VERSION
@@ -134,6 +135,10 @@ class Inventory:
                 if len(fresh) >= _BATCH_FILES or (fresh and late):
                     self._remember(fresh)
                     fresh, stored = [], time.monotonic()
+        except KeyboardInterrupt:
+            found.close()
+            pool().close()  # or a file that hangs would be waited for
+            raise
         finally:
             # Also when a missing library or an interrupt ends it: what is decoded is decoded.
             found.close()

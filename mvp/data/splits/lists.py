@@ -59,6 +59,8 @@ def fixed_by_lists(
     parts = np.array([str(part) for part in column], dtype=object)
     origins = np.array(["the split column" if part else "" for part in column], dtype=object)
     problems: list[Problem] = []
+    if not lists:
+        return FixedParts(parts, origins)
     own: dict[str, list[int]] = {}
     for index, patient in enumerate(map(str, patients)):
         own.setdefault(patient, []).append(index)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mvp.config import Config
+from mvp.data.tables.alike import alike_ids
 from mvp.data.tables.columns import Columns, contradictions, first_values, text_array
 from mvp.data.tables.problems import Problem, escaped, quoted
 from mvp.data.tables.table import is_blank, join_ids
@@ -92,6 +93,9 @@ def read_ids(config: Config, columns: Columns, *, scoring: bool) -> Ids:
     order = np.asarray(order, dtype=object)
     owners, without = _patients(columns, codes, order, text_array(patients))
     problems += _half_blank(columns, data.study)
+    if not alone:
+        problems += alike_ids(columns, codes, owners, "patient", data.patient)
+    problems += alike_ids(columns, codes, order, "study", data.study, owners)
     return Ids(columns, codes, order, owners, tuple(refused.values()), (*problems, *without))
 
 
@@ -118,6 +122,7 @@ def _joined(columns: Columns, names: Sequence[str], role: str) -> list[str]:
         return join_ids(cells, whole=role == "patient")
     except ValueError as error:
         rows: dict[str, int] = {}
+        cells = [["" if is_blank(cell) else cell for cell in column] for column in cells]
         first, second = next(
             (rows[joined], row)
             for row, parts in enumerate(zip(*cells, strict=True))

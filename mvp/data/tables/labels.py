@@ -19,6 +19,8 @@ _UNCERTAIN = "-1"
 # Whole numbers that went through a data frame, or a spreadsheet with decimal commas. A leading
 # zero stays: it may be part of a code.
 _WHOLE = re.compile(r"([+-]?)(\d+)(?:\.0*|,0{1,2})?")
+# What stands between findings in the tables of others.
+_BETWEEN = re.compile(r"[|,;\t\n]")
 MAX_LISTED = 5
 
 
@@ -82,8 +84,26 @@ def merge_labels(values: FloatArray, codes: IntArray, studies: int) -> tuple[Flo
     return merged, conflict
 
 
+def overlooked(values: Sequence[str], config: LabelConfig) -> list[int]:
+    """Which cells count as negative though they list a positive value, by another separator.
+
+    Args:
+        values: the different cells of the column.
+        config: its policy.
+    """
+    if config.other != "negative":
+        return []
+    parse, positive = _binary(config), _spellings(config.positive)
+    return [
+        number
+        for number, value in enumerate(values)
+        if not positive.isdisjoint(_spellings(_BETWEEN.split(value))) and parse(value.strip()) == 0
+    ]
+
+
 def _plain(text: str) -> str:
     """A value without case, a whole number in one spelling: 1.0 and +1 as 1."""
+    text = text.replace("\u2212", "-")
     if found := _WHOLE.fullmatch(text):
         sign, digits = found.groups()
         return f"-{digits}" if sign == "-" and digits.strip("0") else digits
@@ -97,24 +117,29 @@ def _spellings(values: Sequence[str]) -> set[str]:
 def _binary(config: LabelConfig) -> Callable[[str], float | None]:
     positive, negative = _spellings(config.positive), _spellings(config.negative)
     other = None if config.other == "error" else _POLICY[config.other]
+    rules = {_plain(value): 0.0 for value in negative} | {_plain(value): 1.0 for value in positive}
+    # An explicit rule wins over what a blank or a -1 usually means, a spelling over its number.
+    rules |= dict.fromkeys(negative, 0.0) | dict.fromkeys(positive, 1.0)
+
+    def meaning(value: str) -> float | None:
+        for spelling in (value.casefold(), _plain(value)):
+            if spelling in rules:
+                return rules[spelling]
+        if is_blank(value):
+            return _POLICY[config.blank]
+        return _POLICY[config.uncertain] if _plain(value) == _UNCERTAIN else other
 
     def parse(cell: str) -> float | None:
-        # An explicit rule wins over what a blank or a -1 usually means.
-        tokens = {t.strip().casefold() for t in cell.split(config.separator or "\0")}
-        if tokens & positive:
+        values = [cell]
+        if config.separator and not is_blank(cell):
+            listed = [value.strip() for value in cell.split(config.separator)]
+            said = [v for v in listed if v.casefold() in rules or not is_blank(v)]
+            values = said or [""]
+        found = {meaning(value) for value in values}
+        if 1.0 in found:
             return 1.0
-        if tokens & negative:
-            return 0.0
-        plain = {_plain(token) for token in tokens}
-        if plain & {_plain(value) for value in positive}:
-            return 1.0
-        if plain & {_plain(value) for value in negative}:
-            return 0.0
-        if is_blank(cell):
-            return _POLICY[config.blank]
-        if _plain(cell) == _UNCERTAIN:
-            return _POLICY[config.uncertain]
-        return other
+        # Of a list only what is known throughout is negative.
+        return None if None in found else UNKNOWN if found != {0.0} else 0.0
 
     return parse
 

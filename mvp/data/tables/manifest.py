@@ -15,8 +15,8 @@ from mvp.data.tables.cells import study_cells
 from mvp.data.tables.columns import Columns, contradictions, text_array
 from mvp.data.tables.ids import RefusedRow, fixed_parts, read_ids
 from mvp.data.tables.images import read_images
-from mvp.data.tables.labels import merge_labels, parse_labels, target_of
-from mvp.data.tables.problems import Problem
+from mvp.data.tables.labels import merge_labels, overlooked, parse_labels, target_of
+from mvp.data.tables.problems import Problem, quoted
 from mvp.data.tables.table import read_table
 from mvp.errors import DataError
 from mvp.types import BoolArray, IntArray, Labels, TextArray
@@ -175,6 +175,15 @@ def _labels(
         column = label.column or name
         numbers, cells = columns.distinct(column, f"labels.{name}.column")
         rows = parse_labels(cells, numbers, name, label, columns.line)
+        if passed := overlooked(cells, label):
+            apart = np.flatnonzero(np.isin(numbers, passed))
+            text = (
+                f"label {name!r}: {len(apart)} rows count as negative though a positive value "
+                f"stands in them (first: line {columns.line(int(apart[0]))}, "
+                f"{quoted(cells[numbers[apart[0]]])}); set labels.{name}.separator to what stands "
+                f"between the values of column {column!r}"
+            )
+            problems.append(Problem("label-separator", "warning", text, len(apart)))
         values[:, place], contradicted = merge_labels(rows, codes, n)
         if contradicted.any():
             apart = contradictions(rows, ~np.isnan(rows), codes, n)

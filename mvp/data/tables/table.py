@@ -57,13 +57,18 @@ def join_ids(columns: Sequence[Sequence[str]], *, whole: bool = False) -> list[s
     if len(columns) == 1:
         return ["" if cell in blank else cell for cell in columns[0]]
     parts = [
-        () if p[0] in blank or (whole and not blank.isdisjoint(p)) else p
+        () if p[0] in blank or (whole and not blank.isdisjoint(p)) else _spoken(p, blank)
         for p in zip(*columns, strict=True)
     ]
     joined = ["/".join(p) for p in parts]
     if len(set(joined)) != len(set(parts)):
         raise ValueError("a cell contains the character '/'")
     return joined
+
+
+def _spoken(parts: tuple[str, ...], blank: set[str]) -> tuple[str, ...]:
+    """The parts of an id, every word for nothing as nothing: it is one in all rows."""
+    return parts if blank.isdisjoint(parts) else tuple("" if p in blank else p for p in parts)
 
 
 def read_table(path: Path) -> Table:

@@ -190,7 +190,42 @@ def test_patients_splits_and_an_order_out_of_the_path(tmp_path):
     }
     assert any("validation split counts as training" in note for note in imported["notes"])
     data = toml(tmp_path / "work")["data"]
-    assert (data["split"], data["order"]) == ("split", "order")
+    assert data["split"] == "split"
+    # No view asks for the newest yet.
+    assert "order" not in data
+    text = (tmp_path / "work" / "mvp.toml").read_text()
+    line = '# order = "order"    # for views with images = "newest"\n'
+    assert line in text
+    text = text.replace(line, 'order = "order"\n').replace(
+        "[views.ap]\n", '[views.ap]\nimages = "newest"\n'
+    )
+    (tmp_path / "work" / "mvp.toml").write_text(text)
+    code, said, err = command("check", "--workspace", tmp_path / "work", "--no-files", "--json")
+    assert code == 0, said + err
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_one_study_of_two_patients_is_refused_not_given_to_one(tmp_path, labels):
+    """Numbers begin anew with every patient: s0 of p0 and s0 of p1 are two studies."""
+    names = (f"p{p}/s{s}_{v}.png" for p in range(8) for s in range(2) for v in ("cc", "mlo"))
+    images = touch(tmp_path / "images", *(f"a/{n}" if labels is False else n for n in names))
+    touch(images, "b/p9/s9_cc.png")
+    table = tmp_path / "labels.csv"
+    table.write_text("study,mass\ns0,0\ns1,1\n")
+    pattern = "{patient}/{study}_{view}" if labels else "{label}/{patient}/{study}_{view}"
+    options = ["--labels", table] if labels else []
+    said = refused("folder", images, tmp_path / "work", "--pattern", pattern, *options)
+    assert "2 studies stand under more than one patient, the first under 'p0' and 'p1'" in said
+
+
+@pytest.mark.parametrize("word", ["nan", "None", ""])
+def test_a_word_for_no_patient_hides_no_patient(tmp_path, word):
+    names = (f"{'ab'[n % 2]}/P{n}/s{n}_cc.png" for n in range(8))
+    images = touch(tmp_path / "images", *names, f"b/{word}/s1_mlo.png" if word else "b/s1_mlo.png")
+    pattern = r"(?P<label>[^/]+)/(?:(?P<patient>[^/]+)/)?(?P<study>[^/]+)_(?P<view>[^/]+)\.png"
+    imported, _ = import_and_check("folder", images, tmp_path / "work", "--pattern", pattern)
+    assert imported["patients"] == 8
+    assert {r["patient"] for r in manifest(tmp_path / "work") if r["study"] == "s1"} == {"P1"}
 
 
 def test_a_pattern_without_a_view_makes_one(tmp_path):

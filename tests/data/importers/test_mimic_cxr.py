@@ -76,15 +76,16 @@ def test_labels_of_another_patient_with_the_same_study_number_are_not_taken(tmp_
     t = tables(tmp_path)
     with gzip.open(t["labels"], "rt", newline="") as stream:
         rows = list(csv.reader(stream))
-    for row in rows[1:]:
+    for row in rows[2:]:
         row[0] = str(int(row[0]) + 500)
+    rows[1][2:] = [""] * len(LABELS)
     write(t["labels"], rows)
     code, said, err = command(
         *("import", "mimic-cxr", t["metadata"], "--labels", t["labels"]),
         *("--out", tmp_path / "work", "--json"),
     )
     assert code == 0, err
-    assert "24 studies stand not in the table of labels: unknown there" in said
+    assert "23 studies stand not in the table of labels: unknown there" in said
     rows = manifest(tmp_path / "work")
     assert {row[name] for row in rows for name in LABELS} == {""}
 
@@ -131,3 +132,35 @@ def test_a_table_that_is_not_as_published_is_refused(tmp_path, name, row, what):
     )
     assert what in said
     assert f"line {len(rows) + 1}" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "columns", "what"),
+    [("labels", (0, 1), "no study of the metadata"), ("split", (0,), "no image of the metadata")],
+)
+def test_a_table_that_has_nothing_in_common_with_the_images_is_refused(
+    tmp_path, name, columns, what
+):
+    """Ids that went through a data frame match nothing: all labels, or the split, are lost."""
+    t = tables(tmp_path)
+    with gzip.open(t[name], "rt", newline="") as stream:
+        head, *rows = csv.reader(stream)
+    for row in rows:
+        for column in columns:
+            row[column] += ".0"
+    write(t[name], [head, *rows])
+    options = ["--labels", t["labels"], "--split", t["split"]]
+    said = refused("mimic-cxr", t["metadata"], tmp_path / "work", *options)
+    assert what in said
+    assert t[name].name in said
+    assert ".0" in said
+
+
+def test_metadata_without_one_usable_view_say_so(tmp_path):
+    t = tables(tmp_path)
+    with gzip.open(t["metadata"], "rt", newline="") as stream:
+        head, *rows = csv.reader(stream)
+    write(t["metadata"], [head, *([*row[:3], "LPO", row[4]] for row in rows)])
+    options = ["--labels", t["labels"], "--split", t["split"]]
+    said = refused("mimic-cxr", t["metadata"], tmp_path / "work", *options)
+    assert "no image is left to import" in said

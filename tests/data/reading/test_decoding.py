@@ -16,7 +16,7 @@ from PIL import Image
 
 from mvp.data.reading import decoding_pool
 from mvp.data.reading.decoder import pixel_digest
-from mvp.data.reading.decoding import decode, examine
+from mvp.data.reading.decoding import decode, examine, says_burned_in
 from mvp.data.reading.decoding_pool import Pool
 from mvp.data.reading.limits import Limits
 from mvp.data.reading.readers import read_stack
@@ -212,6 +212,30 @@ def test_a_file_that_takes_too_long_is_given_up(tmp_path, odd, film):
     assert "data.max_seconds" in str(examine(file, HASTY).error)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [3, 8])
+def test_a_process_that_was_stopped_gives_no_file_up(tmp_path, seconds):
+    """By Ctrl-Z, or by a scheduler: for longer than our clock allows, and than the decoder's."""
+    file, other = str(tmp_path / "a.npy"), str(tmp_path / "b.npy")
+    for path in (file, other):
+        np.save(path, np.random.default_rng(0).random((20, 1000, 1000), np.float32))
+    path = tmp_path / "script.py"
+    path.write_text(
+        "import sys; from mvp.data.reading.decoding import examine\n"
+        "from mvp.data.reading.limits import Limits\n"
+        "for file in 5 * sys.argv[1:]:\n"
+        "    print(examine(file, Limits(max_seconds=2)).error, flush=True)\n"
+    )
+    program = [sys.executable, str(path), file, other]
+    process = subprocess.Popen(program, start_new_session=True, stdout=subprocess.PIPE, text=True)
+    process.stdout.readline()
+    time.sleep(0.1)  # in the midst of a file
+    os.killpg(process.pid, signal.SIGSTOP)
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGCONT)
+    assert set(process.communicate(timeout=100)[0].split()) == {"None"}
+
+
 def test_a_small_file_that_is_at_work_for_long_goes_round_in_circles(tmp_path, odd, film):
     """Its processor time is bounded by what it announces, below the limit for slow disks."""
     error = refusal(decode, order(tmp_path / "a.nii", "spin"), LIMITS)
@@ -328,6 +352,21 @@ def test_paths_that_are_no_files_are_refused_at_once(tmp_path):
     assert time.monotonic() - start < 5
 
 
+def test_a_header_is_asked_in_another_process_too(tmp_path, monkeypatch, pool):
+    """Whether names are burned in: a pipe does not block, a library that dies costs no run."""
+    assert {says_burned_in(file, LIMITS) for file in odd_paths(tmp_path)} == {"unsaid"}
+    folder = odd_library.install(tmp_path / "library")
+    (folder / "pydicom.py").write_text("import os; os._exit(1)")
+    monkeypatch.syspath_prepend(folder)
+    pool.close()
+    film = tmp_path / "a.dcm"
+    film.write_bytes(b"x")
+    assert says_burned_in(str(film), LIMITS) == "unsaid"
+    (folder / "pydicom.py").write_text("raise ImportError")
+    with pytest.raises(MissingExtraError, match="pydicom"):
+        says_burned_in(str(film), LIMITS)
+
+
 def test_a_file_without_leave_to_read_is_an_error(film, monkeypatch):
     if os.geteuid() == 0:
         pytest.skip("nothing is forbidden to the superuser")
@@ -383,6 +422,32 @@ def test_a_forked_process_has_decoders_of_its_own(film, pool):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert decode(film, LIMITS).total == 1
     assert pool.processes == pids
+
+
+def test_a_process_forked_while_a_thread_waits_for_a_decoder_goes_on(tmp_path, odd, film):
+    """The lock of the pipe that the thread reads is copied locked; nobody is left to open it."""
+    slow = order(tmp_path / "a.nii", "sleep")
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(decode, slow, Limits(max_seconds=3))
+        time.sleep(0.5)
+        child = os.fork()
+        if not child:
+            code = 1
+            with contextlib.suppress(BaseException):
+                code = 0 if decode(film, LIMITS).total == 1 else 2
+                decoding_pool.pool().close()
+            os._exit(code)
+        for _ in range(100):
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                break
+            time.sleep(0.1)
+        else:
+            os.kill(child, signal.SIGKILL)
+            status = os.waitpid(child, 0)[1]
+        assert os.waitstatus_to_exitcode(status) == 0
+        # The parent's own question was not taken from it.
+        assert "3 seconds" in str(waiting.exception(10))
 
 
 def test_a_decoder_that_cannot_start_is_no_fault_of_the_file(film, pool, monkeypatch):

@@ -13,6 +13,8 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian  # noqa: E40
 
 from mvp.config import TransformConfig  # noqa: E402
 from mvp.data.intensity import through_window, unit_range  # noqa: E402
+from mvp.data.reading import dicom_shown  # noqa: E402
+from mvp.data.reading.dicom_shown import table_of  # noqa: E402
 from mvp.data.reading.dicom_values import grey_stack  # noqa: E402
 from mvp.data.reading.readers import read_stack  # noqa: E402
 from mvp.data.reading.stack import UNSAID, Shown, Window  # noqa: E402
@@ -102,6 +104,23 @@ def test_a_table_is_read_in_the_files_byte_order(tmp_path, syntax):
     first, bright = read_stack(save(tmp_path, ds)).shown[0].table
     assert first == 0
     np.testing.assert_allclose(bright, np.arange(0, 4096, 2) / 4095)
+
+
+def test_a_table_that_all_frames_share_is_held_once(tmp_path):
+    """Of 16 bits it takes megabytes: once for each frame, it is more than a film may take."""
+    item = table_item(np.arange(1 << 16)[1:], 0, 16)
+    ds = dataset(np.zeros((30, 4, 4), np.uint16), VOILUTSequence=Sequence([item]))
+    tables = []
+
+    def counted(*arguments):
+        tables.append(table_of(*arguments))
+        return tables[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dicom_shown, "table_of", counted)
+        stack = read_stack(save(tmp_path, ds))
+    assert len(tables) == 1
+    assert stack.shown_at(29).table[1][-1] == 1.0
 
 
 def test_the_first_of_several_windows(tmp_path):

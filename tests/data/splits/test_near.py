@@ -10,6 +10,7 @@ from PIL import Image
 from mvp.data.phantoms import render, visits
 from mvp.data.splits import near
 from mvp.data.splits.near import CROWD, LOOK_BYTES, near_pairs, shows_something, thumbnail
+from mvp.data.splits.near_fit import similarity
 
 SIDE = 192
 
@@ -163,6 +164,29 @@ def test_pairs_come_in_the_order_of_the_looks_and_twice_the_same(films):
 def test_few_looks(films, count):
     looks = {str(i): thumbnail(film) for i, film in enumerate(films[:count])}
     assert near_pairs(looks).pairs == ()
+
+
+def test_of_pictures_laid_out_alike_the_likeliest_pairs_are_fitted(monkeypatch):
+    rng = np.random.default_rng(1)
+    common = rng.normal(size=(8, 8)) * 3
+    cells = np.kron(common + rng.normal(size=(400, 8, 8)), np.ones((4, 4)))
+    grey = np.clip(cells * 12 + 120 + rng.normal(size=cells.shape), 0, 255).astype(np.uint8)
+    looks = {str(i): look.tobytes() for i, look in enumerate(grey)}
+    looks["copy"] = np.clip(grey[7] * 0.97 + 3, 0, 255).astype(np.uint8).tobytes()
+    fitted = []
+
+    def counted(looks, pairs, *how):
+        fitted.append(len(pairs))
+        return similarity(looks, pairs, *how)
+
+    monkeypatch.setattr(near, "similarity", counted)
+    assert ("7", "copy") in [(p.first, p.second) for p in near_pairs(looks).pairs]
+    assert max(fitted) > 4000
+    fitted.clear()
+    monkeypatch.setattr(near, "_MOST", 99)
+    monkeypatch.setattr(near, "_DRAWN", 99)
+    assert ("7", "copy") in [(p.first, p.second) for p in near_pairs(looks).pairs]
+    assert max(fitted) == 500
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mvp.config import LabelConfig
-from mvp.data.tables.labels import merge_labels, parse_labels, target_of
+from mvp.data.tables.labels import merge_labels, overlooked, parse_labels, target_of
 from mvp.errors import DataError
 
 NAN = float("nan")
@@ -118,3 +118,39 @@ def test_all_rows_that_no_rule_covers_are_counted_and_their_values_listed():
     assert "in all 12 rows" in line
     assert "also 'B', 'v0'" in line
     assert "'v8'" not in line
+
+
+LIST = {"positive": "Mass", "negative": "Benign", "separator": "|"}
+
+
+def test_a_list_is_negative_only_where_all_of_it_is_known():
+    same(parsed(["Benign|-1", "-1|Benign", "Benign", "Mass|-1"], **LIST), [NAN, NAN, 0, 1])
+    same(parsed(["Benign|what"], other="unknown", **LIST), [NAN])
+    same(parsed(["Benign|what", "what", "what|-1"], other="negative", **LIST), [0, 0, NAN])
+    same(parsed(["Benign|-1"], uncertain="positive", **LIST), [1])
+    with pytest.raises(DataError, match=r"'Benign\|what'"):
+        parsed(["Benign|what"], **LIST)
+
+
+@pytest.mark.parametrize("cell", ["|", " | ", "nan|", "|None|", "n/a"])
+def test_a_list_of_nothing_is_blank_not_negative(cell):
+    same(parsed([cell], other="negative", **LIST), [NAN])
+    same(parsed([cell], blank="positive", **LIST), [1])
+
+
+def test_a_blank_place_in_a_list_says_nothing_unless_a_rule_says_so():
+    same(parsed(["Mass|", "Benign||nan", "|Benign"], **LIST), [1, 0, 0])
+    same(parsed(["NA|Benign", "Benign"], positive="NA", negative="Benign", separator="|"), [1, 0])
+
+
+def test_a_minus_sign_of_print_is_a_minus():
+    same(parsed(["\u22121", "\u22121.0"], other="negative"), [NAN, NAN])
+
+
+@pytest.mark.parametrize("separator", [None, "|"])
+def test_a_positive_value_beside_another_separator_is_not_passed_over(separator):
+    config = LabelConfig(positive="Mass", other="negative", separator=separator)
+    cells = ["Mass", "Edema, mass", "Edema;Mass", "Massive, Edema", "Edema", "Edema / x"]
+    assert overlooked(cells, config) == [1, 2]
+    assert overlooked(["Edema|Mass"], config) == ([] if separator else [0])
+    assert overlooked(cells, LabelConfig(positive="Mass", other="unknown")) == []

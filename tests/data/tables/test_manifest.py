@@ -57,7 +57,7 @@ def test_ids_are_strings_and_studies_keep_the_order_of_their_first_row(tmp_path)
     assert m.images["file"].tolist() == [str(tmp_path / f) for f in ("b.png", "c.png", "a.png")]
     assert m.images["line"].tolist() == [2, 3, 4]
     assert m.labels.values.tolist() == [[1], [0]]
-    assert not m.problems
+    assert [p.kind for p in m.problems] == ["alike-patient"]
 
 
 def test_the_same_from_every_kind_of_table(tmp_path):
@@ -305,3 +305,14 @@ def test_cells_with_line_breaks_and_markup_print_as_one_line(tmp_path):
     line = refused(DataError, tmp_path, '"S\n1",P1,PA,a.png,1', '"S\n1",P2,LL,b.png,1')
     assert "'S\\n1'" in line
     assert "line 2" in line
+
+
+@pytest.mark.parametrize("separator", ["", 'separator = "|"'])
+def test_a_positive_value_that_a_separator_hides_is_told(tmp_path, separator):
+    more = 'positive = "mass"\nother = "negative"\n' + separator
+    m = load(tmp_path, "S1,P1,PA,a.png,edema", "S2,P2,PA,b.png,edema; Mass", more=more)
+    assert m.labels.values.tolist() == [[0], [0]]
+    (problem,) = m.problems
+    assert (problem.kind, problem.severity, problem.count) == ("label-separator", "warning", 1)
+    assert "line 3, 'edema; Mass'" in problem.text
+    assert "labels.mass.separator" in problem.text

@@ -100,3 +100,59 @@ def test_scoring_refuses_the_same_rows(tmp_path):
     m = load_manifest(config, tmp_path, scoring=True)
     assert m.studies.tolist() == ["S1"]
     assert [r.line for r in m.refused] == [3]
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("p1", "P1"),
+        ("Smith John", "Smith  John"),
+        ("Smith John", "Smith\u00a0John"),
+        ("M\u00fcller", "Mu\u0308ller"),
+        ("\uff11\uff12", "12"),
+        ("0012", "12"),
+        ("12.0", "12"),
+    ],
+)
+def test_patients_who_differ_in_writing_only_are_told_not_joined(tmp_path, one, two):
+    m = load(tmp_path, f"S1,{one},PA,a.png,1", f"S2,{two},PA,b.png,1", "S3,P3,PA,c.png,1")
+    assert m.patients.tolist() == [one, two, "P3"]
+    (problem,) = m.problems
+    assert (problem.kind, problem.severity, problem.count) == ("alike-patient", "warning", 1)
+    assert "on line 3" in problem.text
+    assert problem.text.isprintable()
+    scored = load(tmp_path, f"S1,{one},PA,a.png,1", f"S2,{two},PA,b.png,1", scoring=True)
+    assert kinds(scored) == {"alike-patient": 1}
+
+
+@pytest.mark.parametrize("two", ["1.20", "120", "1.2.0", "P12", "-12", "12/0"])
+def test_other_patients_are_not_alike(tmp_path, two):
+    assert not load(tmp_path, "S1,12,PA,a.png,1", f"S2,{two},PA,b.png,1").problems
+
+
+def test_alike_studies_are_told_where_they_are_of_one_patient(tmp_path):
+    m = load(tmp_path, "s1,P1,PA,a.png,1", "S1,P1,LL,b.png,1", "x,P2,PA,c.png,1", "X,P3,PA,d.png,1")
+    assert len(m) == 4
+    assert kinds(m) == {"alike-study": 1}
+
+
+def test_parts_of_a_joined_id_are_compared_one_by_one(tmp_path):
+    header, data = "site," + HEADER, 'patient = ["site", "patient"]'
+    m = load(
+        tmp_path, "A,S1,007,PA,a.png,1", "a,S2,7,PA,b.png,1", "A,S3,70,PA,b.png,1",
+        header=header, data=data,
+    )  # fmt: skip
+    assert kinds(m)["alike-patient"] == 1
+
+
+def test_a_blank_part_of_a_study_is_one_whatever_its_word(tmp_path):
+    data = 'study = ["patient", "study"]'
+    m = load(tmp_path, "nan,P1,PA,a.png,1", ",P1,LL,b.png,1", "None,P1,LL,c.png,1", data=data)
+    assert m.studies.tolist() == ["P1/"]
+    assert kinds(m) == {"half-study": 3}
+
+
+def test_one_id_of_different_cells_is_refused_whatever_a_blank_is_called(tmp_path):
+    data = 'study = ["patient", "study"]'
+    line = refused(DataError, tmp_path, "nan,P1/,PA,a.png,1", "/,P1,LL,b.png,1", data=data)
+    assert "makes one id, 'P1//', of different cells on line 2 and line 3" in line

@@ -62,9 +62,15 @@ def test_a_view_that_nobody_configured_is_counted_whatever_its_side(tmp_path):
 
 def test_without_sided_views_sides_do_not_matter(tmp_path):
     views = '[views.cc]\n[views.mlo]\nimages = "all"\n'
-    m = load(tmp_path, "S1,P1,CC,L,a.png,,1", "S1,P1,CC,X,b.png,,1", views=views)
+    m = load(tmp_path, "S1,P1,CC,L,a.png,,1", "S1,P1,CC,X,b.png,,1", views=views, data="")
     assert len(m.images) == 2
-    assert load(tmp_path, "S1,P1,CC,L,a.png,,1", views=views, data="").images["view"].tolist()
+
+
+@pytest.mark.parametrize("data", ['laterality = "side"', 'order = "date"'])
+def test_a_column_of_sides_or_dates_that_no_view_asks_for_is_refused(tmp_path, data):
+    views = '[views.cc]\n[views.mlo]\nimages = "all"\n'
+    with pytest.raises(ConfigError, match=f"data.{data.split()[0]} has no meaning without a view"):
+        load(tmp_path, "S1,P1,CC,L,a.png,,1", views=views, data=data)
 
 
 def test_a_missing_column_of_sides_or_dates_names_its_setting(tmp_path):
