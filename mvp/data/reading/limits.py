@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +43,14 @@ def check_file(path: Path, limits: Limits) -> os.stat_result:
     """The file's status; an ImageError when it is missing, empty, too large or outside."""
     try:
         status = path.stat()
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.ELOOP):
+            raise ImageError(
+                "the file cannot be reached",
+                path=path,
+                cause=error.strerror,
+                remedy="let whoever runs this read its folders; mend links that lead in a circle",
+            ) from None
         raise ImageError(
             "the file is not there", path=path, remedy="correct data.root or the table's path"
         ) from None

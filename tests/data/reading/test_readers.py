@@ -447,3 +447,12 @@ def test_mutated_bytes_raise_nothing_but_image_errors(tmp_path, kind):
             assert pixels.ndim in (2, 3)
             assert pixels.size <= 3 * limits.max_pixels
     assert failed > 10
+
+
+def test_a_link_that_leads_in_a_circle_is_not_called_missing(tmp_path):
+    (tmp_path / "a.png").symlink_to(tmp_path / "b.png")
+    (tmp_path / "b.png").symlink_to(tmp_path / "a.png")
+    with pytest.raises(ImageError, match="cannot be reached"):
+        read_image(tmp_path / "a.png")
+    with pytest.raises(ImageError, match="not there"):
+        read_image(tmp_path / "c.png")
