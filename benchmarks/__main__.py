@@ -1,6 +1,6 @@
 """`make bench`: every ratio in one run, alternating its two sides, medians of the pairs.
 
-`python -m benchmarks network` and `python -m benchmarks store` are its two halves.
+`python -m benchmarks network`, `inputs` and `store` are its parts.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def help_time() -> list[str]:
 
 
 def main() -> None:
-    which = set(sys.argv[1:]) or {"network", "store"}
+    which = set(sys.argv[1:]) or {"network", "inputs", "store"}
     if "network" in which:
         torch.manual_seed(0)
         rows = [
@@ -92,6 +92,10 @@ def main() -> None:
             ["ten epochs with a cache / without, resnet18", *epochs()],
         ]
         print(grid(rows))
+    if "inputs" in which:
+        from benchmarks import inputs
+
+        print(grid(inputs.table(paired)))
     if "store" in which:
         from benchmarks import store
 

@@ -177,7 +177,7 @@ def test_collecting_that_was_broken_off_goes_on(tmp_path, monkeypatch):
     from mvp.features.local import LocalStorage
 
     fill(opened(tmp_path), ids(range(10)))
-    store = FeatureStore(tmp_path)
+    store = FeatureStore(tmp_path, {}, 1.0)  # what is broken off keeps its claim for a lease
     found = garbage(store, set())
     delete, left = LocalStorage.delete, [1]
 
