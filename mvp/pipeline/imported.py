@@ -133,16 +133,6 @@ def imported_views(project: Project) -> list[str]:
     return [name for name, view in project.config.views.items() if view.imported]
 
 
-def imported_presence(project: Project, manifest: Manifest) -> BoolArray:
-    """(study, imported view) which studies have numbers from elsewhere."""
-    mask = np.zeros((len(manifest), len(imported_views(project))), bool)
-    for column, view in enumerate(imported_views(project)):
-        found = read_import(project.workspace, view)
-        if found is not None:
-            mask[:, column] = found.present(manifest.studies)
-    return mask
-
-
 def import_problems(project: Project, manifest: Manifest) -> list[Problem]:
     """What `mvp check` has to say about imported views."""
     problems = []
