@@ -1,7 +1,8 @@
 """`mvp`: two-stage learning for multi-view studies.
 
 Every verb of the command line is a function here: `mvp.init`, `mvp.check`, `mvp.split`,
-`mvp.finetune`, `mvp.extract`, `mvp.fit_head`, `mvp.evaluate`, `mvp.score`, `mvp.run`, `mvp.demo`.
+`mvp.finetune`, `mvp.extract`, `mvp.fit_head`, `mvp.evaluate`, `mvp.score`, `mvp.run`, `mvp.demo`,
+`mvp.list_networks`, `mvp.lr_find`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
         import_dataset,
         import_features,
         init,
+        list_networks,
+        lr_find,
         run,
         score,
         split,
@@ -34,6 +37,8 @@ __all__ = [
     "import_dataset",
     "import_features",
     "init",
+    "list_networks",
+    "lr_find",
     "run",
     "score",
     "split",

@@ -24,7 +24,9 @@ from mvp.cli_common import (
     silence,
 )
 from mvp.cli_data import add_data_commands
+from mvp.cli_networks import add_network_commands
 from mvp.cli_store import add_store_commands
+from mvp.cli_training import add_training_commands
 from mvp.errors import INTERRUPTED_EXIT_CODE, ConfigError, MvpError
 
 app = typer.Typer(
@@ -42,6 +44,8 @@ app = typer.Typer(
 
 add_data_commands(app)
 add_store_commands(app)
+add_training_commands(app)
+add_network_commands(app)
 
 
 @app.command()
@@ -49,16 +53,26 @@ def finetune(
     workspace: WorkspaceOption = Path(),
     view: ViewOption = None,
     force: Annotated[bool, typer.Option("--force", help="Train fresh networks too.")] = False,
+    folds: Annotated[
+        int | None, typer.Option(help="Cross-fit: so many networks a view, each without one fold.")
+    ] = None,
+    fold: Annotated[
+        int | None, typer.Option(help="Only the network without this fold, from 0; for job arrays.")
+    ] = None,
+    json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Stage one: train each view's network. Interrupted and started again, it goes on.
 
-    Example: mvp finetune --view lateral
+    Example: mvp finetune --view lateral; mvp finetune --folds 5
     """
     from mvp import pipeline
 
     listen(quiet)
-    show(pipeline.finetune(workspace, view, force=force, progress=not quiet))
+    done = pipeline.finetune(
+        workspace, view, force=force, folds=folds, fold=fold, progress=not quiet
+    )
+    show(done, json)
 
 
 @app.command()
@@ -72,6 +86,9 @@ def extract(
     shard: Annotated[
         str | None, typer.Option(help="For job arrays: 3/16 takes the third of sixteen parts.")
     ] = None,
+    folds: Annotated[
+        bool, typer.Option("--folds", help="With the networks of the folds, each its studies.")
+    ] = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -84,7 +101,9 @@ def extract(
     from mvp import pipeline
 
     listen(quiet)
-    done = pipeline.extract(workspace, view, verify=verify, shard=shard, progress=not quiet)
+    done = pipeline.extract(
+        workspace, view, verify=verify, shard=shard, folds=folds, progress=not quiet
+    )
     show(done, json)
 
 
@@ -108,6 +127,7 @@ def fit_head(
     protocol: Annotated[
         str | None, typer.Option(help="holdout, frozen, or the ablation same-rows.")
     ] = None,
+    json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Stage two: train a learner on the cached features of all views.
@@ -129,7 +149,8 @@ def fit_head(
             name=name,
             protocol=protocol,
             progress=not quiet,
-        )
+        ),
+        json,
     )
 
 
@@ -195,6 +216,7 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would run, and why.")
     ] = False,
+    json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """The whole way, skipping what is fresh, saying why each step runs or does not.
@@ -204,7 +226,7 @@ def run(
     from mvp import pipeline
 
     listen(quiet)
-    show(pipeline.run(workspace, learner=learner, dry_run=dry_run, progress=not quiet))
+    show(pipeline.run(workspace, learner=learner, dry_run=dry_run, progress=not quiet), json)
 
 
 @app.command()

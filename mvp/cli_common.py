@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_format
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -47,7 +48,12 @@ def listen(quiet: bool) -> None:
 
 
 def show(outcome: Any, json: bool = False) -> None:
-    """Print a result and leave with its exit code."""
+    """Print a result and leave with its exit code.
+
+    Of the processes that `torchrun` starts together, the first one speaks for all.
+    """
+    if os.environ.get("RANK", "0") != "0" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise typer.Exit(outcome.exit_code)
     if json:
         text = json_format.dumps(outcome.to_json(), ensure_ascii=False, allow_nan=False)
         # The same value, in characters that a terminal shows as they stand.

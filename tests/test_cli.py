@@ -21,7 +21,7 @@ def test_every_verb_has_an_example(verb, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert not stop.value.code
     assert f"Example: mvp {verb}" in said
-    assert verb in ("init", "demo", "import") or "--workspace" in said
+    assert verb in ("init", "demo", "import", "networks") or "--workspace" in said
 
 
 def loaded_by(*arguments):
@@ -53,8 +53,9 @@ def test_looking_at_a_table_loads_no_network_library(tmp_path):
 def test_the_names_in_python_are_those_of_the_command_line():
     import mvp
 
-    # `mvp.import` cannot be written in Python.
-    verbs = ["import-dataset" if v == "import" else v for v in VERBS]
+    # `mvp.import` cannot be written in Python, and `mvp.networks` is a package.
+    others = {"import": "import-dataset", "networks": "list-networks"}
+    verbs = [others.get(v, v) for v in VERBS]
     assert {v.replace("-", "_") for v in verbs} == set(mvp.__all__)
     for name in mvp.__all__:
         assert callable(getattr(mvp, name))

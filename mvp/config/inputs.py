@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import isfinite
+from statistics import fmean
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -152,6 +153,16 @@ class TransformConfig(Section):
     window: Literal["file"] | tuple[float, float] = "file"
     mean: list[float] = [0.485, 0.456, 0.406]
     std: list[float] = [0.229, 0.224, 0.225]
+
+    @property
+    def grey_mean(self) -> float:
+        """By which one grey channel is normalised: the mean of `mean`."""
+        return fmean(self.mean)
+
+    @property
+    def grey_std(self) -> float:
+        """By which one grey channel is normalised: the mean of `std`."""
+        return fmean(self.std)
 
     @model_validator(mode="after")
     def _channels_agree(self) -> TransformConfig:

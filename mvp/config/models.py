@@ -6,19 +6,16 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
+from mvp.config.augment import AugmentConfig
 from mvp.config.complaints import complaints, nearest
+from mvp.config.draws import require_meaningful_changes, require_meaningful_draws
+from mvp.config.extraction import ExtractConfig
 from mvp.config.inputs import DataConfig, LabelConfig, SplitConfig, TransformConfig, ViewConfig
+from mvp.config.network import CHAR_CNN, NetworkConfig, TextConfig
 from mvp.config.section import NAME, RESERVED_COLUMNS, RESERVED_VIEWS, Protocol, Section
-from mvp.config.sections import (
-    CHAR_CNN,
-    AugmentConfig,
-    EvaluateConfig,
-    ExtractConfig,
-    HeadConfig,
-    NetworkConfig,
-    TextConfig,
-    TrainingConfig,
-)
+from mvp.config.stage_two import EvaluateConfig, HeadConfig
+from mvp.config.training import TrainingConfig
+from mvp.config.variants import require_variants
 from mvp.errors import ConfigError
 
 
@@ -80,8 +77,9 @@ class Config(Section):
         for name in self.head.views or ():
             if name not in self.views:
                 raise ValueError(f"head.views names {name!r}, not in [views]")
-        for name in self.views:
-            self.view(name)
+        require_variants({name: self.view(name) for name in self.views}, self.protocol)
+        require_meaningful_changes(self)
+        require_meaningful_draws(self)
         return self
 
     def _require_use_of_columns(self) -> None:
@@ -172,6 +170,6 @@ S = TypeVar("S", bound=Section)
 
 def _overlay(common: S, own: dict[str, Any], place: str) -> S:
     try:
-        return type(common).model_validate({**common.model_dump(), **own})
+        return type(common).model_validate({**common.model_dump(exclude_unset=True), **own})
     except ValidationError as error:
         raise ValueError("; ".join(complaints(error, type(common), place))) from None

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mvp.config.sections import NetworkConfig
+from mvp.config.network import NetworkConfig
+from mvp.config.variants import VIEW
 from mvp.errors import ConfigError
 
 SUFFIXES = (".safetensors", ".pt", ".pth")
 
 
 def weights_file(config: NetworkConfig) -> Path | None:
-    """The file that `network.weights` names; None where it names a published set or "none".
+    """The file that `network.weights` names; None where it names a published set, a view or "none".
 
     Raises:
         ConfigError: it names a file of another kind.
     """
+    if config.weights.startswith(VIEW):
+        return None
     path = Path(config.weights).expanduser()
     if path.suffix in SUFFIXES:
         return path

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -69,3 +70,92 @@ def _next(source: Iterator[Item]) -> list[Item]:
     for item in source:
         return [item]
     return []
+
+
+def run_ahead(
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    weight: Callable[[Result], int],
+    workers: int,
+    ahead: int,
+) -> Generator[Result, None, None]:
+    """As `work_ahead`, for items of which nobody knows beforehand how much they give.
+
+    Threads begin the next item themselves, also while nobody asks for a result.
+
+    Args:
+        work: gives the result of one item; what it raises is raised here, in its place.
+        items: all of them.
+        weight: how much room a result takes, 1 or more.
+        workers: threads.
+        ahead: while the results that wait, and the items under way at 1 each, take so much room,
+            no further item is begun.
+    """
+    run = _Run(work, items, weight, max(1, workers), max(1, ahead))
+    try:
+        while (future := run.next()) is not None:
+            result = future.result()
+            yield result
+            run.give_room(weight(result))
+            del result
+    finally:
+        run.stop()
+
+
+class _Run(Generic[Item, Result]):
+    """The threads of `run_ahead`, and how much lies ahead."""
+
+    def __init__(
+        self,
+        work: Callable[[Item], Result],
+        items: Sequence[Item],
+        weight: Callable[[Result], int],
+        workers: int,
+        ahead: int,
+    ) -> None:
+        self._work, self._items, self._weight = work, items, weight
+        self._workers, self._ahead = workers, ahead
+        self._pool = ThreadPoolExecutor(max_workers=workers)
+        # One thread may come here twice: a run that was dropped is stopped wherever it is
+        # collected.
+        self._lock = threading.RLock()
+        self._begun: deque[Future[Result]] = deque()
+        self._number = self._busy = self._waiting = 0
+
+    def next(self) -> Future[Result] | None:
+        """What the next item in order gives; None when there are no more."""
+        with self._lock:
+            self._begin()
+            return self._begun.popleft() if self._begun else None
+
+    def give_room(self, weight: int) -> None:
+        """A result of this weight is no longer held."""
+        with self._lock:
+            self._waiting -= weight
+            self._begin()
+
+    def stop(self) -> None:
+        """Begin nothing more."""
+        with self._lock:
+            self._number = len(self._items)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _begin(self) -> None:
+        while self._number < len(self._items) and self._busy < self._workers:
+            if (taken := self._busy + self._waiting) and taken >= self._ahead:
+                return
+            self._begun.append(self._pool.submit(self._one, self._items[self._number]))
+            self._number += 1
+            self._busy += 1
+
+    def _one(self, item: Item) -> Result:
+        weight = 1
+        try:
+            result = self._work(item)
+            weight = self._weight(result)
+            return result
+        finally:
+            with self._lock:
+                self._busy -= 1
+                self._waiting += weight
+                self._begin()

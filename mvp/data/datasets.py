@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from mvp.data.augment import Augmentation
 from mvp.data.inputs import Inputs
@@ -94,10 +94,10 @@ class InputSet:
             self._filled[row] = True
             coming.discard(row)
 
-    def augment(self, batch: Tensor, chance: Generator, counts: IntArray | None) -> Tensor:
+    def augment(self, batch: Tensor, seeds: Sequence[int], counts: IntArray | None) -> Tensor:
         """Change a batch at random, all slices of one bag alike; see `Augmentation`."""
-        return batch if self.augmentation is None else self.augmentation(batch, chance, counts)
+        return batch if self.augmentation is None else self.augmentation(batch, seeds, counts)
 
-    def finish(self, batch: Tensor) -> Tensor:
-        """A batch as the network takes it: of images (N, 3, H, W), normalised."""
-        return self.inputs.preparation.finish(batch)
+    def finish(self, batch: Tensor, channels: int) -> Tensor:
+        """A batch as the network takes it: of images (N, channels, H, W), normalised."""
+        return self.inputs.preparation.finish(batch, channels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -107,6 +107,41 @@ class TextInputs:
         if request.digest is not None and digest_file(Path(request.file)) != request.digest:
             raise ImageError("the file changed while it was being read", remedy="run it again")
         return text
+
+
+@dataclass(frozen=True)
+class ReadyInputs:
+    """Inputs of which some are prepared already.
+
+    Attributes:
+        inputs: the others are read from these.
+        ready: digest of a file's bytes to all of its instances, each prepared or its error.
+    """
+
+    inputs: Inputs
+    ready: Mapping[str, Sequence[Tensor | ImageError]]
+
+    @property
+    def preparation(self) -> Transform | TextPreparation:
+        """How all of them are prepared."""
+        return self.inputs.preparation
+
+    def load(
+        self, requests: Iterable[Request], workers: int, ahead: int
+    ) -> Iterator[Tensor | ImageError]:
+        """Every requested instance, prepared, in order."""
+
+        def one(request: Request) -> list[Tensor | ImageError]:
+            there = self.ready.get(str(request.digest))
+            if there is None:
+                return list(self.inputs.load([request], 1, len(request.instances)))
+            return [there[number] for number in request.instances]
+
+        return work_ahead(one, requests, lambda request: len(request.instances), workers, ahead)
+
+    def synthetic(self) -> list[Tensor]:
+        """Prepared inputs that no patient ever had."""
+        return self.inputs.synthetic()
 
 
 def preparation_of(view: ResolvedView) -> Transform | TextPreparation:

@@ -5,14 +5,15 @@ Every thread has a file decoded by a process of its own, and prepares what comes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from mvp.data.ahead import work_ahead
-from mvp.data.reading.decoding import decode
+from mvp.data.reading.decoding import Decoded, decode
+from mvp.data.reading.decoding_pool import Errand, pool
 from mvp.data.reading.limits import Limits, Pixels
 from mvp.data.reading.stack import Shown
 from mvp.data.transforms import Transform
@@ -36,7 +37,7 @@ class Request:
 
 def load_instances(
     requests: Iterable[Request], transform: Transform, limits: Limits, workers: int, ahead: int
-) -> Iterator[Tensor | ImageError]:
+) -> Generator[Tensor | ImageError, None, None]:
     """Every requested instance, prepared, in order: (channels, size, size) float32 in [0, 1].
 
     A file is decoded once for all that a request wants of it. One that cannot be read, or is not
@@ -52,26 +53,51 @@ def load_instances(
         ahead: how many instances may be decoded, or waiting, before they are asked for. A request
             for more than that is begun when nothing else is under way.
     """
+    errand = Errand()
 
     def one(request: Request) -> list[Tensor | ImageError]:
         try:
             with _naming(request.file):
                 found = decode(
-                    request.file, limits, instances=request.instances, digest=request.digest
+                    request.file,
+                    limits,
+                    instances=request.instances,
+                    digest=request.digest,
+                    errand=errand,
                 )
         except ImageError as error:
             return [error] * len(request.instances)
-        stack, prepared = found.stack, list[Tensor | ImageError]()
-        places = {number: i for i, number in enumerate(found.numbers)}
-        for number in request.instances:
-            if number in places:
-                pixels, shown = stack.pixels[places[number]], stack.shown_at(places[number])
-                prepared.append(_prepared(pixels, shown, request.file, transform))
-            else:
-                prepared.append(_not_there(number, found.total, request.file))
-        return prepared
+        return prepare_instances(found, request.instances, transform, request.file)
 
-    return work_ahead(one, requests, lambda request: len(request.instances), workers, ahead)
+    try:
+        yield from work_ahead(one, requests, lambda r: len(r.instances), workers, ahead)
+    finally:
+        pool().end(errand)  # what is still being decoded is for nobody: a file may hang
+
+
+def prepare_instances(
+    found: Decoded, instances: Sequence[int], transform: Transform, file: str
+) -> list[Tensor | ImageError]:
+    """Some instances of a decoded file, each prepared, or the error that names the file.
+
+    Args:
+        found: what was decoded of it.
+        instances: which of its images, counted from 0; one that is not there is an error.
+        transform: how each is prepared.
+        file: path, for errors.
+
+    Returns:
+        One for each of `instances`: (channels, size, size) float32 in [0, 1], or its error.
+    """
+    stack, prepared = found.stack, list[Tensor | ImageError]()
+    places = {number: i for i, number in enumerate(found.numbers)}
+    for number in instances:
+        if number in places:
+            pixels, shown = stack.pixels[places[number]], stack.shown_at(places[number])
+            prepared.append(_prepared(pixels, shown, file, transform))
+        else:
+            prepared.append(_not_there(number, found.total, file))
+    return prepared
 
 
 def _prepared(pixels: Pixels, shown: Shown, file: str, transform: Transform) -> Tensor | ImageError:

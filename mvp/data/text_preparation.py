@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mvp.config import TextConfig
-from mvp.config.sections import ALPHABET
+from mvp.config.network import ALPHABET
 from mvp.data.reading.texts import TEXT_VERSION, normalised
 from mvp.files import digest_json
 
@@ -67,6 +67,6 @@ class TextPreparation:
         row[1 + len(numbers)] = END if len(text) <= length else LONGER
         return torch.from_numpy(row)
 
-    def finish(self, batch: Tensor) -> Tensor:
-        """A batch as the network takes it: texts are ready as they are."""
+    def finish(self, batch: Tensor, channels: int = 3) -> Tensor:
+        """A batch as the network takes it: texts are ready as they are, and have no channels."""
         return batch

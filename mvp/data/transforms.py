@@ -45,6 +45,10 @@ class Transform:
             del spec["window"]
         if self.config.crop == "none":
             del spec["crop"]
+        if self.config.color == "grey":
+            # Networks see one channel, where they can; keys from before, when it was repeated,
+            # are others.
+            spec["grey"] = "one channel"
         return {**spec, "reader": READER_VERSION, "version": TRANSFORM_VERSION}
 
     @property
@@ -77,8 +81,19 @@ class Transform:
         values = self._channels(unit_range(pixels, shown, self.config))
         return self._fit(torch.from_numpy(np.ascontiguousarray(values)))
 
-    def finish(self, batch: Tensor) -> Tensor:
-        """Normalise (N, channels, H, W) in [0, 1] to (N, 3, H, W); grey is repeated."""
+    def finish(self, batch: Tensor, channels: int = 3) -> Tensor:
+        """Normalise images in [0, 1] for a network.
+
+        Args:
+            batch: (N, 1 or 3, H, W), as `prepare` gives them.
+            channels: how many the network takes, `Network.channels`. One grey channel is
+                normalised by the means of `mean` and `std`, for three it is repeated.
+
+        Returns:
+            (N, channels, H, W).
+        """
+        if channels == 1:
+            return (batch - self.config.grey_mean) / self.config.grey_std
         if batch.shape[1] == 1:
             batch = batch.expand(-1, 3, -1, -1)
         mean = torch.tensor(self.config.mean, device=batch.device).view(1, 3, 1, 1)

@@ -4,54 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from mvp.errors import DataError
+from mvp.features.block import ArrayBlock, Block
 from mvp.features.casting import all_finite
 from mvp.files import digest_bytes
 from mvp.types import BoolArray, FloatArray, IntArray, TextArray
-
-
-class Block(Protocol):
-    """One view's features, read by row."""
-
-    @property
-    def width(self) -> int:
-        """Number of features."""
-        ...
-
-    @property
-    def finite(self) -> bool:
-        """Whether the rows that are present were found finite already."""
-        ...
-
-    def read(self, rows: IntArray) -> FloatArray:
-        """(len(rows), width) float32, NaN rows where the study lacks the view."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class ArrayBlock:
-    """A view's features held in memory: `values` (study, feature) float32, missing rows NaN."""
-
-    values: FloatArray
-
-    @property
-    def width(self) -> int:
-        """Number of features."""
-        return int(self.values.shape[1])
-
-    @property
-    def finite(self) -> bool:
-        """Nobody has looked."""
-        return False
-
-    def read(self, rows: IntArray) -> FloatArray:
-        """(len(rows), width) float32."""
-        return np.asarray(self.values[rows], dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -83,7 +44,7 @@ class FeatureTable:
     """Cached features of some studies, joined over views.
 
     Attributes:
-        studies: (study,) ids, unique.
+        studies: (study,) ids, unique; after `by_draw` each as often as there are draws.
         groups: (study,) patient (group) of each study; resampling and splits go by it.
         blocks: for each view, in order, where its features are read from.
         presence: (study, view) True where the study has the view.
@@ -96,6 +57,7 @@ class FeatureTable:
     presence: BoolArray
     keys: Mapping[str, str]
     _rows: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
+    _draws: IntArray | None = None
     _selected: bool = False
 
     def __post_init__(self) -> None:
@@ -114,8 +76,13 @@ class FeatureTable:
                 f"views are misaligned: {n} studies, {len(self.groups)} groups, presence "
                 f"{self.presence.shape} for {len(self.blocks)} views"
             )
-        if len(set(self.studies.tolist())) != n:
+        each = self.studies.tolist()
+        if self._draws is not None:
+            each = list(zip(each, self._draws.tolist(), strict=True))
+        if len(set(each)) != n:
             raise DataError("a study stands twice in one feature table")
+        if len(numbers := {b.draws for b in self.blocks.values()} - {1}) > 1:
+            raise DataError(f"views have different numbers of draws: {sorted(numbers)}")
         if tuple(self.keys) != tuple(self.blocks):
             raise DataError("feature keys and views differ in name or order")
 
@@ -126,6 +93,36 @@ class FeatureTable:
     def views(self) -> tuple[str, ...]:
         """View names, in order."""
         return tuple(self.blocks)
+
+    @property
+    def draws(self) -> int:
+        """Draws of every study that `by_draw` gives rows to; 1 without any."""
+        return max((block.draws for block in self.blocks.values()), default=1)
+
+    @property
+    def row_weight(self) -> float:
+        """What a row counts, so that every study counts 1."""
+        return 1.0 if self._draws is None else 1.0 / self.draws
+
+    def by_draw(self) -> FeatureTable:
+        """The same studies with a row for each draw, those of a study together.
+
+        Without this a row is the mean of its study's draws. Draw k of every view stands in row k;
+        a view without draws repeats its row, and a missing one is missing in all of them.
+        """
+        number = self.draws
+        if number == 1 or self._draws is not None:
+            return self
+        return FeatureTable(
+            self.studies.repeat(number),
+            self.groups.repeat(number),
+            self.blocks,
+            self.presence.repeat(number, axis=0),
+            self.keys,
+            _rows=self._rows.repeat(number),
+            _draws=np.tile(np.arange(number), len(self)),
+            _selected=True,
+        )
 
     @property
     def signature(self) -> Signature:
@@ -176,6 +173,7 @@ class FeatureTable:
             self.presence[chosen],
             self.keys,
             _rows=self._rows[chosen],
+            _draws=None if self._draws is None else self._draws[chosen],
             _selected=True,
         )
 
@@ -189,6 +187,7 @@ class FeatureTable:
             self.presence[:, positions],
             {v: self.keys[v] for v in views},
             _rows=self._rows,
+            _draws=self._draws,
             _selected=True,
         )
 
@@ -209,7 +208,8 @@ class FeatureTable:
         return out
 
     def _checked(self, view: str, position: int, local: IntArray) -> FloatArray:
-        values = self.blocks[view].read(self._rows[local])
+        draws = None if self._draws is None else self._draws[local]
+        values = self.blocks[view].read(self._rows[local], draws)
         present = self.presence[local, position]
         if present.all() and (self.blocks[view].finite or all_finite(values)):
             return values
@@ -237,7 +237,7 @@ def table_from_arrays(
 
     Args:
         studies: ids of the rows.
-        blocks: for each view (study, feature).
+        blocks: for each view (study, feature), or (study, draw, feature).
         groups: patient of each row; default: every study is its own patient.
         keys: feature key digest per view; default: the view's name.
     """
@@ -248,7 +248,9 @@ def table_from_arrays(
                 f"views are misaligned: {len(ids)} studies, {len(block)} rows of features",
                 view=view,
             )
-    presence = np.stack([~np.isnan(b).all(axis=1) for b in blocks.values()], axis=1)
+    presence = np.stack(
+        [~np.isnan(b).reshape(len(b), -1).all(axis=1) for b in blocks.values()], axis=1
+    )
     return FeatureTable(
         ids,
         np.asarray(groups if groups is not None else studies, dtype=object),

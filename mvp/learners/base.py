@@ -24,6 +24,9 @@ class Learner(Protocol):
     * `table.matrix()` is (study, Σ feature) float32 with the views side by side; a missing view
       is NaN, and `table.presence` (study, view) says which. A study may lack every view: it
       gets a finite probability like any other (whether to report it is decided above).
+    * With `head.tta = "augment"` a study has several rows, its draws, all of one weight:
+      `table.row_weight` is what a row counts so that a study counts 1, and `table.groups` keeps
+      them together where rows are to be split. Their probabilities are averaged above.
     * `labels.values` is (study, target); NaN is *unknown*, which is never a negative.
       `labels.targets` says which columns are binary and which hold a class index.
 

@@ -8,7 +8,9 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
 
 from mvp.errors import ConfigError, MvpError, StaleError, StoreDamagedError
 from mvp.features.table import FeatureTable, Signature
@@ -18,6 +20,7 @@ from mvp.learners.guards import checked_probabilities, require_matching, require
 from mvp.learners.registry import find_learner, make_learner
 from mvp.types import FloatArray, Labels, Target
 
+Tta = Literal["mean", "augment"]
 FORMAT = 1
 RECORD = "head.json"
 _REFIT = "fit the head again: mvp fit-head"
@@ -35,6 +38,8 @@ class Head:
         targets: the labels in order, with the classes of multi-class ones.
         seed: the seed of the fit.
         version: the version of this package that fitted it.
+        tta: what it is of a study's draws: `mean`, fitted on their mean features; `augment`, fitted
+            on every draw, and its probabilities are the mean over the draws.
     """
 
     learner: Learner
@@ -44,6 +49,7 @@ class Head:
     targets: tuple[Target, ...]
     seed: int
     version: str
+    tta: Tta = "mean"
     _digest: str | None = field(default=None, repr=False)
 
     @classmethod
@@ -56,6 +62,7 @@ class Head:
         *,
         validation: Validation | None = None,
         seed: int,
+        tta: Tta = "mean",
     ) -> Head:
         """Fit a learner by name.
 
@@ -66,6 +73,8 @@ class Head:
             labels: their labels, in the same row order.
             validation: other patients' studies for early stopping.
             seed: decides everything that is random.
+            tta: `augment` fits on a row for each draw of a study, and stops early on a row for each
+                draw of a validation study, whose loss is then the mean over them.
 
         Raises:
             ConfigError: unknown learner or option, a value that it refuses, or a failing plugin.
@@ -81,6 +90,10 @@ class Head:
         learner = make_learner(learner_name, options)
         require_matching(table, labels, validation)
         require_two_classes(labels)
+        signature, targets = table.signature, labels.targets
+        if tta == "augment":
+            table, labels = _by_draw(table, labels)
+            validation = None if validation is None else _by_draw(*validation)
         try:
             learner.fit(table, labels, validation=validation, seed=seed)
         except MvpError:
@@ -88,7 +101,7 @@ class Head:
         except Exception as error:
             raise _failed(learner_name, "fitting", error) from error
         version = importlib.metadata.version("multiview-pipeline")
-        return cls(learner, learner_name, options, table.signature, labels.targets, seed, version)
+        return cls(learner, learner_name, options, signature, targets, seed, version, tta)
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -105,6 +118,7 @@ class Head:
     def predict(self, table: FeatureTable) -> FloatArray:
         """Probabilities, (study, output) float32 in [0, 1], columns as in `outputs`.
 
+        Of a head that was fitted on draws: the mean of the probabilities of a study's draws.
         The table may hold more views than the head was fitted on, and in another order.
 
         Raises:
@@ -112,13 +126,19 @@ class Head:
             StaleError: a view's features were made by another network or preprocessing.
         """
         table = self._fitting(table)
+        studies = len(table)
+        if self.tta == "augment":
+            table = table.by_draw()
         try:
             values = self.learner.predict(table)
         except MvpError:
             raise
         except Exception as error:
             raise _failed(self.name, "predicting", error) from error
-        return checked_probabilities(values, len(table), self.targets, self.name)
+        values = checked_probabilities(values, len(table), self.targets, self.name)
+        if len(table) == studies:
+            return values
+        return np.asarray(values.reshape(studies, -1, values.shape[1]).mean(axis=1))
 
     def save(self, folder: Path) -> None:
         """Write `folder/learner/` and then, as the sign that it is whole, `folder/head.json`."""
@@ -135,6 +155,7 @@ class Head:
             "learner": self.name,
             "options": self.options,
             "seed": self.seed,
+            "tta": self.tta,
             "signature": {
                 "views": list(self.signature.views),
                 "widths": list(self.signature.widths),
@@ -199,6 +220,7 @@ class Head:
             targets,
             content["seed"],
             content["version"],
+            content.get("tta", "mean"),  # heads of older versions know no draws
             digest,
         )
 
@@ -233,6 +255,14 @@ class Head:
                     remedy=_REFIT,
                 )
         return table
+
+
+def _by_draw(table: FeatureTable, labels: Labels) -> Validation:
+    """A row for each draw of every study, with the study's labels."""
+    drawn = table.by_draw()
+    if drawn is table:
+        return table, labels
+    return drawn, labels.select(np.arange(len(table)).repeat(table.draws))
 
 
 def _digests(folder: Path, *, sync: bool = False) -> dict[str, str]:

@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.utils.validation import has_fit_parameter
 
 from mvp.errors import ConfigError, DataError
 from mvp.features.table import FeatureTable
@@ -23,6 +24,8 @@ from mvp.learners.standardise import Standardiser
 from mvp.types import FloatArray, Labels, Target, TextArray, output_slices
 
 _CALIBRATION_FOLDS = 5
+# From so many rows on, early_stopping = "auto" of gradient boosting holds rows back.
+_AUTO_STOPPING_ROWS = 10_000
 
 
 class SklearnLearner:
@@ -69,7 +72,8 @@ class SklearnLearner:
         """See `Learner.fit`.
 
         Raises:
-            ConfigError: the classifier refuses an option.
+            ConfigError: the classifier refuses an option, or splits rows by itself where a study
+                has several.
             DataError: too few patients of a class to calibrate a decision function.
         """
         self._targets = labels.targets
@@ -81,7 +85,8 @@ class SklearnLearner:
             x = _inputs(scaler, matrix[rows], table.presence[rows])
             y = labels.values[rows, column].astype(np.int64)
             self._scalers.append(scaler)
-            self._models.append(self._fit_one(target, x, y, table.groups[rows], seed))
+            model = self._fit_one(target, x, y, table.groups[rows], seed, table.row_weight)
+            self._models.append(model)
         return self
 
     def predict(self, table: FeatureTable) -> FloatArray:
@@ -134,20 +139,34 @@ class SklearnLearner:
             learner._models.append(load(folder / f"model-{index}.skops"))
         return learner
 
-    def _fit_one(self, target: Target, x: FloatArray, y: Any, groups: TextArray, seed: int) -> Any:
+    def _fit_one(
+        self,
+        target: Target,
+        x: FloatArray,
+        y: Any,
+        groups: TextArray,
+        seed: int,
+        row_weight: float,
+    ) -> Any:
         estimator = _classifier_class(self.path)
         options = dict(self.options)
         if "random_state" in inspect.signature(estimator).parameters:
             options.setdefault("random_state", seed % 2**32)
         try:
             model = estimator(**options)
+            weights = {}
+            if row_weight != 1:
+                _require_no_split(self.path, model, len(y))
+                if has_fit_parameter(model, "sample_weight"):
+                    # Or a penalty would count less the more draws a study has.
+                    weights = {"sample_weight": np.full(len(y), row_weight)}
             if not hasattr(model, "predict_proba"):
                 model = _calibrated(model, target, y, groups, seed)
             with warnings.catch_warnings():
                 # Whether more iterations help is seen on validation rows, not in a warning per
                 # label and fold.
                 warnings.simplefilter("ignore", ConvergenceWarning)
-                return model.fit(x, y)
+                return model.fit(x, y, **weights)
         except (ValueError, TypeError) as error:
             raise ConfigError(
                 f"{self.path} cannot be fitted to label {target.name!r} with {self.options}",
@@ -197,6 +216,26 @@ def _classifier_class(path: str) -> Any:
             remedy="write a learner around it: four methods, see mvp.learners.Learner",
         )
     return found
+
+
+def _require_no_split(path: str, model: Any, rows: int) -> None:
+    """Refuse a classifier that deals rows to parts, where the draws of a study are several rows.
+
+    Raises:
+        ConfigError: a study would stand on both sides.
+    """
+    options = model.get_params()
+    stops = options.get("early_stopping", False)
+    stops = rows > _AUTO_STOPPING_ROWS if stops == "auto" else stops
+    patient = "validation_fraction" in options and "early_stopping" not in options
+    stops = stops or (patient and options.get("n_iter_no_change") is not None)
+    if stops or "cv" in options:
+        raise ConfigError(
+            f"{path} splits its training rows by itself",
+            cause="the draws of a study would stand on both sides",
+            remedy='set head.tta = "mean", or take a classifier without early stopping or folds '
+            "of its own",
+        )
 
 
 def _inputs(scaler: Standardiser, matrix: FloatArray, presence: Any) -> FloatArray:

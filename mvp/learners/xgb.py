@@ -87,10 +87,10 @@ class XGBoostLearner:
         held_out = None if validation is None else validation[0].matrix()
         self._boosters = []
         for part in self._parts:
-            train = self._data(matrix, labels, part, None)
+            train = self._data(matrix, labels, part, None, table.row_weight)
             stop = None
             if held_out is not None and validation is not None and self.early_stopping_rounds:
-                stop = self._data(held_out, validation[1], part, train)
+                stop = self._data(held_out, validation[1], part, train, table.row_weight)
             self._boosters.append(self._boost(part, train, stop, seed))
         return self
 
@@ -137,6 +137,7 @@ class XGBoostLearner:
         labels: Labels,
         part: _Part,
         reference: xgboost.QuantileDMatrix | None,
+        row_weight: float,
     ) -> xgboost.QuantileDMatrix | None:
         """The rows in which all targets of a part are known, with bins as in `reference`."""
         values = labels.values[:, list(part.targets)]
@@ -145,7 +146,11 @@ class XGBoostLearner:
             return None
         known = matrix if len(rows) == len(matrix) else matrix[rows]
         target = values[rows, 0] if len(part.targets) == 1 else values[rows]
-        return xgboost.QuantileDMatrix(known, target, ref=reference, nthread=self.n_jobs or None)
+        # Or a leaf of one study with many draws would pass for one of many studies.
+        weights = None if row_weight == 1 else np.full(len(rows), row_weight, np.float32)
+        return xgboost.QuantileDMatrix(
+            known, target, weight=weights, ref=reference, nthread=self.n_jobs or None
+        )
 
     def _boost(
         self,

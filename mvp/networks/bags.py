@@ -7,14 +7,15 @@ are what the classifier was trained on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mvp.config.sections import Slices
+from mvp.config.training import Slices
 from mvp.errors import ConfigError, MvpError
 from mvp.networks.network import Network
 
@@ -80,9 +81,21 @@ def forward_bags(network: Network, inputs: Tensor, counts: Iterable[int], how: S
         ConfigError: the classifier does not see one vector for each input.
         MvpError: the network uses its classifier other than once.
     """
+    with reducing_bags(network, counts, how):
+        return network.forward(inputs)
+
+
+@contextmanager
+def reducing_bags(network: Network, counts: Iterable[int], how: Slices) -> Iterator[None]:
+    """What `forward_bags` does, around one forward that somebody else runs.
+
+    Raises:
+        ConfigError: the classifier does not see one vector for each input.
+        MvpError: the network used its classifier other than once.
+    """
     hooks = _Hooks(network, [int(n) for n in counts], how)
     try:
-        logits = network.forward(inputs)
+        yield
     finally:
         hooks.remove()
     if hooks.fired != 1:
@@ -91,7 +104,6 @@ def forward_bags(network: Network, inputs: Tensor, counts: Iterable[int], how: S
             "times in one forward, so what it sees of a volume is undefined",
             remedy='name another network, or set protocol = "frozen"',
         )
-    return logits
 
 
 class _Hooks:

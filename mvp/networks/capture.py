@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from mvp.config.sections import KEEPS_PLACES, Pooling
+from mvp.config.network import KEEPS_PLACES, Pooling
 from mvp.errors import ConfigError, MvpError
 from mvp.networks.network import Network
 from mvp.networks.pooling import POOLINGS, pooled
@@ -70,7 +70,7 @@ class Capture:
             if name == AUTO:
                 self._layers.append(_Layer(str(network.classifier), network.head, True))
             elif not name or name not in modules:
-                raise _unknown_layer(network.name, name, [n for n in modules if n])
+                raise unknown_layer(network.name, name, [n for n in modules if n])
             else:
                 self._layers.append(_Layer(name, modules[name], False))
         self._handles: list[RemovableHandle] = []
@@ -239,7 +239,8 @@ def _require_fitting(names: list[str], pooling: Pooling) -> None:
         )
 
 
-def _unknown_layer(network: str, layer: str, names: list[str]) -> ConfigError:
+def unknown_layer(network: str, layer: str, names: list[str]) -> ConfigError:
+    """The error for a layer that none of a network's modules is called by."""
     near = difflib.get_close_matches(layer, names, n=3) or [n for n in names if "." not in n][:12]
     return ConfigError(
         f"network {network!r} has no layer {layer!r}; near it: {', '.join(near)}",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from types import MethodType
 from typing import Any
 
+import torch
 from torch import nn
 from torchvision import models
 
@@ -13,8 +15,8 @@ from mvp.config import nearest
 from mvp.errors import ConfigError, MissingExtraError
 from mvp.networks.network import Network, last_linear
 
-SMALL = "small"
-SMALL_FACTORY = "mvp.networks.small:small_cnn"
+# The networks of this package, by the names that stand for their factories.
+OWN = {"small": "mvp.networks.small:small_cnn", "lenet": "mvp.networks.lenet:lenet"}
 TIMM_PREFIX = "timm:"
 AUXILIARY = ("aux1", "aux2", "AuxLogits")
 NO_WEIGHTS = "none"
@@ -24,7 +26,8 @@ def create(name: str, published: str = NO_WEIGHTS) -> Network:
     """The network of that name with its native number of classes.
 
     Args:
-        name: `small`, a classifier of torchvision, `timm:NAME` or `package.module:factory`.
+        name: `small`, `lenet`, a classifier of torchvision, `timm:NAME` or
+            `package.module:factory`.
         published: the name of a published set of weights, or "none" for random values from
             torch's generator.
 
@@ -34,13 +37,13 @@ def create(name: str, published: str = NO_WEIGHTS) -> Network:
     """
     if name.startswith(TIMM_PREFIX):
         return _from_timm(name, published)
-    if name == SMALL or ":" in name:
+    if name in OWN or ":" in name:
         if published != NO_WEIGHTS:
             raise ConfigError(
                 f"network {name!r} has no published weights called {published!r}",
                 remedy='set network.weights to "none" or to a .safetensors, .pt or .pth file',
             )
-        module = _from_factory(SMALL_FACTORY if name == SMALL else name)
+        module = _from_factory(OWN.get(name, name))
         return Network(name, module, last_linear(module))
     module = _from_torchvision(name, published)
     return Network(name, module, last_linear(module))
@@ -50,8 +53,9 @@ def _from_torchvision(name: str, published: str) -> nn.Module:
     known = models.list_models(module=models)
     if name not in known:
         raise ConfigError(
-            f"there is no network {name!r}" + nearest(name, [SMALL, *known]),
-            remedy="name a classifier of torchvision, timm:NAME, package.module:factory or small",
+            f"there is no network {name!r}" + nearest(name, [*OWN, *known]),
+            remedy="name a classifier of torchvision, timm:NAME, package.module:factory, "
+            + " or ".join(OWN),
         )
     weights = None
     if published != NO_WEIGHTS:
@@ -71,6 +75,12 @@ def _from_torchvision(name: str, published: str) -> nn.Module:
         module = models.get_model(name, weights=weights, **options)
     except (OSError, RuntimeError) as error:
         raise download_failed(name, published, error) from error
+    if isinstance(module, models.MNASNet):
+        # It loads nothing from plain tensors, which do not say what version of it wrote them.
+        plain: Any = MethodType(nn.Module._load_from_state_dict, module)
+        module._load_from_state_dict = plain
+    if isinstance(module, models.SqueezeNet):
+        return _with_linear_classifier(module)
     return _without_auxiliary(module)
 
 
@@ -85,6 +95,23 @@ def _without_auxiliary(module: nn.Module) -> nn.Module:
         if getattr(module, name, None) is not None:
             setattr(module, name, None)
             module.aux_logits = False  # type: ignore[assignment]
+    return module
+
+
+def _with_linear_classifier(module: models.SqueezeNet) -> nn.Module:
+    """SqueezeNet with the mean over all places before its classifier instead of after it.
+
+    A convolution of 1x1 and a mean may change places, so this is its classifier without the ReLU
+    between the two, which only cuts the logits off at 0. Features before it are the same.
+    """
+    dropout, convolution = module.classifier[0], module.classifier[1]
+    linear = nn.Linear(convolution.in_channels, convolution.out_channels)
+    with torch.no_grad():
+        linear.weight.copy_(convolution.weight.flatten(1))
+        linear.bias.copy_(convolution.bias)
+    pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), dropout)
+    # Under the convolution's name, which files of weights know it by.
+    module.classifier = nn.Sequential(pool, linear)
     return module
 
 

@@ -24,6 +24,19 @@ def inference(network: Network | nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients; each module's own mode comes back afterwards.
 
     Raises:
+        MvpError: on leaving, as `evaluation` says.
+    """
+    with evaluation(network), torch.inference_mode():
+        yield
+
+
+@contextmanager
+def evaluation(network: Network | nn.Module) -> Iterator[None]:
+    """Evaluation mode; each module's own mode comes back afterwards.
+
+    It changes nothing but these modules, so several networks may enter and leave in any order.
+
+    Raises:
         MvpError: on leaving, if a module is in training mode or a buffer has changed: what was
             computed inside then depends on what stood in which batch.
     """
@@ -32,8 +45,7 @@ def inference(network: Network | nn.Module) -> Iterator[None]:
     before = buffers_digest(module)
     module.eval()
     try:
-        with torch.inference_mode():
-            yield
+        yield
         training = [name or "the network" for name, m in module.named_modules() if m.training]
         if training:
             raise MvpError(

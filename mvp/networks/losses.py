@@ -49,6 +49,14 @@ def masked_loss(
     Returns:
         A scalar.
     """
+    total = summed_loss(logits, values, targets, pos_weight)
+    return total / (~torch.isnan(values)).sum().clamp(min=1)
+
+
+def summed_loss(
+    logits: Tensor, values: Tensor, targets: Sequence[Target], pos_weight: Tensor
+) -> Tensor:
+    """`masked_loss` before it is divided by the number of known labels."""
     total = logits.new_zeros(())
     # NaN times zero is NaN, in gradients too: unknown rows are left out, not multiplied away.
     for index, (target, columns) in enumerate(zip(targets, output_slices(targets), strict=True)):
@@ -60,7 +68,7 @@ def masked_loss(
             total = total + F.binary_cross_entropy_with_logits(
                 own[:, 0], value, pos_weight=pos_weight[index], reduction="sum"
             )
-    return total / (~torch.isnan(values)).sum().clamp(min=1)
+    return total
 
 
 def probabilities(logits: Tensor, targets: Sequence[Target]) -> Tensor:

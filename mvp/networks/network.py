@@ -16,14 +16,16 @@ class Network:
 
     Attributes:
         name: the name it was built by, as in `network.name`.
-        module: takes (N, 3, H, W) float32, normalised, and gives (N, output) logits.
+        module: takes (N, channels, H, W) float32, normalised, and gives (N, output) logits.
         classifier: the dotted name of the linear layer that gives the logits; None where the
-            classifier is something else, as SqueezeNet's convolution.
+            classifier is something else, as a convolution.
+        channels: of the images: 3, or 1 where the network was folded for grey ones.
     """
 
     name: str
     module: nn.Module
     classifier: str | None
+    channels: int = 3
 
     @property
     def head(self) -> nn.Linear:
@@ -51,14 +53,18 @@ class Network:
         parent, _, attribute = self.classifier.rpartition(".")
         setattr(self.module.get_submodule(parent), attribute, new)
 
-    def forward(self, batch: Tensor) -> Tensor:
-        """Logits (N, output) of a batch (N, 3, H, W).
+    def forward(self, batch: Tensor, part: nn.Module | None = None) -> Tensor:
+        """Logits (N, output) of a batch (N, channels, H, W).
+
+        Args:
+            batch: float32, normalised; or what a part of the network takes.
+            part: runs only this part of it, and gives what the part gives.
 
         Raises:
             ConfigError: the network cannot take images of this shape, or gives no single tensor.
         """
         try:
-            logits = self.module(batch)
+            logits = (self.module if part is None else part)(batch)
         except torch.OutOfMemoryError as error:
             raise MvpError(
                 f"network {self.name!r} ran out of memory on a batch of {len(batch)} images",
@@ -103,7 +109,7 @@ def no_linear_classifier(name: str) -> ConfigError:
     """The error for a network whose classifier cannot be replaced."""
     return ConfigError(
         f"network {name!r} has no linear classifier",
-        cause="its logits come from another kind of layer, as SqueezeNet's convolution",
+        cause="its logits come from another kind of layer, as a convolution",
         remedy="name another network; or set network.layer to one of its layers and use it "
         'without fine-tuning (protocol = "frozen")',
     )

@@ -7,7 +7,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from mvp.config.sections import Pooling
+from mvp.config.network import Pooling
 from mvp.errors import ConfigError
 
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)

@@ -142,13 +142,19 @@ def fit_state(
 
 
 def _modernised(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Undo DenseNet's old names and drop auxiliary classifiers that the network lacks."""
+    """The names and shapes that files go by in a network's own.
+
+    DenseNet's old names, auxiliary classifiers that the network lacks, and 1x1 convolutions where
+    it has a linear layer (SqueezeNet's classifier).
+    """
     fitted = {}
     for name, value in state.items():
         if name.split(".")[0] in AUXILIARY and name not in own:
             continue
         old = OLD_DENSENET.fullmatch(name)
-        fitted[old[1] + old[2] if old and name not in own else name] = value
+        fits = name in own and own[name].ndim == 2 and tuple(value.shape[2:]) == (1, 1)
+        new = old[1] + old[2] if old and name not in own else name
+        fitted[new] = value.flatten(1) if fits else value
     return fitted
 
 

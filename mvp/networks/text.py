@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mvp.config import TextConfig
-from mvp.config.sections import ALPHABET, CHAR_CNN
+from mvp.config.network import ALPHABET, CHAR_CNN
 from mvp.networks.network import Network
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from mvp.pipeline._import import run_import as import_dataset
     from mvp.pipeline._import_features import run_import_features as import_features
     from mvp.pipeline._init import run_init as init
+    from mvp.pipeline._lr_find import run_lr_find as lr_find
+    from mvp.pipeline._networks import run_networks as list_networks
     from mvp.pipeline._run import run_all as run
     from mvp.pipeline._score import run_score as score
     from mvp.pipeline._split import run_split as split
@@ -44,6 +46,8 @@ _VERBS = {
     "evaluate": ("_evaluate", "run_evaluate"),
     "import_dataset": ("_import", "run_import"),
     "import_features": ("_import_features", "run_import_features"),
+    "list_networks": ("_networks", "run_networks"),
+    "lr_find": ("_lr_find", "run_lr_find"),
     "score": ("_score", "run_score"),
     "split": ("_split", "run_split"),
     "run": ("_run", "run_all"),
@@ -67,6 +71,8 @@ __all__ = [
     "import_dataset",
     "import_features",
     "init",
+    "list_networks",
+    "lr_find",
     "parse_options",
     "run",
     "score",

@@ -15,6 +15,8 @@ from mvp.pipeline._cache import CacheOutcome, stored_views
 from mvp.pipeline.items import view_items
 from mvp.pipeline.networks import feature_network, feature_store, view_inputs
 from mvp.pipeline.project import Project
+from mvp.pipeline.uses import standing_folds, use_name
+from mvp.pipeline.workspace import FOLD
 from mvp.stages.extract import fresh_rows
 
 SAMPLE = 8
@@ -52,8 +54,10 @@ def run_cache_verify(
                 findings += found
                 rows += len(key_store)
     for view in views or list(project.config.views):
-        if sample and view in project.config.views:
-            seen = _sampled(project, view, sample)
+        if not sample or view not in project.config.views:
+            continue
+        for fold in (FOLD, *standing_folds(project, view)):
+            seen = _sampled(project, view, fold, sample)
             if seen is not None:
                 samples.append(seen)
                 lines.append(seen["text"])
@@ -66,8 +70,8 @@ def run_cache_verify(
     )
     if findings:
         lines.append(
-            "run `mvp extract --verify`: it recomputes what is damaged, and only that; or says "
-            "what has to be imported again"
+            "run `mvp extract --verify` (with --folds for features of folds): it recomputes what "
+            "is damaged, and only that; or says what has to be imported again"
         )
     facts = {"rows": rows, "damaged": [f.__dict__ for f in findings], "samples": samples}
     code = StoreDamagedError.exit_code if findings or bad else 0
@@ -85,26 +89,28 @@ def _opened(project: Project, view: str, digest: str, findings: list[Finding]) -
         return None
 
 
-def _sampled(project: Project, view: str, sample: int) -> dict[str, Any] | None:
+def _sampled(project: Project, view: str, fold: str, sample: int) -> dict[str, Any] | None:
     """Some rows of a view's present key against a fresh forward pass; None without a network."""
     if project.config.views[view].imported or project.config.views[view].kind == "table":
         return None
     try:
-        return _compared(project, view, sample)
+        return _compared(project, view, fold, sample)
     except ConfigError as error:
-        return {"view": view, "agrees": True, "rows": 0, "text": f"{view}: no sample, {error.what}"}
+        text = f"{use_name(view, fold)}: no sample, {error.what}"
+        return {"view": view, "agrees": True, "rows": 0, "text": text}
     except MvpError as error:  # damage is among the findings already
-        return {"view": view, "agrees": False, "rows": 0, "text": f"{view}: no sample, {error}"}
+        text = f"{use_name(view, fold)}: no sample, {error}"
+        return {"view": view, "agrees": False, "rows": 0, "text": text}
 
 
-def _compared(project: Project, view: str, sample: int) -> dict[str, Any]:
-    made = feature_network(project, view)
+def _compared(project: Project, view: str, fold: str, sample: int) -> dict[str, Any]:
+    made, name = feature_network(project, view, fold), use_name(view, fold)
     store = feature_store(project).open(made.key)
     items = view_items(project, project.manifest, made.view, project.contents)
     files = {i.record.pixels: i.record for i in items if i.record is not None and not i.error}
     known = [row for row in store.rows if image_digest(row) in files]
     if not known:
-        return {"view": view, "agrees": True, "rows": 0, "text": f"{view}: no rows to sample"}
+        return {"view": view, "agrees": True, "rows": 0, "text": f"{name}: no rows to sample"}
     # Other rows each time: what is verified every week is seen whole in the end.
     chosen = np.random.default_rng().permutation(len(known))[:sample]
     rows = [known[i] for i in sorted(chosen)]
@@ -114,9 +120,10 @@ def _compared(project: Project, view: str, sample: int) -> dict[str, Any]:
         view_inputs(project, project.manifest, made.view),
         [files[image_digest(row)] for row in rows],
         rows,
-        settings=project.config.extract,
+        settings=made.settings,
         device=project.device,
         workers=project.workers,
+        draws=made.draws,
     )
     stored = store.read(rows)
     ok = [i for i in range(len(rows)) if i not in failed]
@@ -126,7 +133,7 @@ def _compared(project: Project, view: str, sample: int) -> dict[str, Any]:
     # Half precision keeps eleven bits.
     allowed = project.config.extract.tolerance + (2**-10 if made.key.dtype == "float16" else 0)
     agrees = bool(gap <= allowed) and not failed
-    text = f"{view}: {len(ok)} rows computed anew, largest relative difference {gap:.1e}"
+    text = f"{name}: {len(ok)} rows computed anew, largest relative difference {gap:.1e}"
     if failed:
         text += f"; {len(failed)} images of stored rows cannot be read any more"
     return {

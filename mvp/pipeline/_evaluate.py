@@ -26,7 +26,14 @@ from mvp.pipeline.provenance import (
 )
 from mvp.pipeline.recording import recording
 from mvp.pipeline.tables import cached_table, labels_digest, require_unseen, rows_digests
-from mvp.reports import comparison_text, draw_comparison, draw_roc, write_csv, write_page
+from mvp.reports import (
+    accuracy_text,
+    comparison_text,
+    draw_comparison,
+    draw_roc,
+    write_csv,
+    write_page,
+)
 from mvp.stages.evaluate import Evaluation, evaluate
 from mvp.types import BoolArray, Labels
 
@@ -58,6 +65,8 @@ class EvaluateOutcome:
             "rows": self.evaluation.records(),
             "means": self.evaluation.mean_records(),
             "differences": self.evaluation.difference_records(),
+            "accuracy": self.evaluation.accuracy_records(),
+            "accuracy_differences": self.evaluation.accuracy_difference_records(),
             "warnings": self.warnings,
             "folder": self.folder,
         }
@@ -72,8 +81,15 @@ class EvaluateOutcome:
         )
         table = comparison_text(self.evaluation.records(), self.evaluation.difference_records())
         page = str(Path(self.folder) / "report.html")
-        lines = [*self._means(), *self.warnings, f"report: {page}"]
+        lines = [*self._means(), *self._accuracy(), *self.warnings, f"report: {page}"]
         return "\n".join([title, "", table, "", *lines])
+
+    def _accuracy(self) -> list[str]:
+        rows = self.evaluation.accuracy_records()
+        if not rows:
+            return []
+        table = accuracy_text(rows, self.evaluation.accuracy_difference_records())
+        return ["Accuracy of the most probable class, same studies and intervals", "", table, ""]
 
     def _means(self) -> list[str]:
         means = [row for row in self.evaluation.mean_records() if row["auroc"] is not None]
@@ -183,6 +199,9 @@ def _write(project: Project, saved: SavedHead, outcome: EvaluateOutcome, folder:
     write_json(folder / "metrics.json", outcome.to_json())
     write_csv(folder / "metrics.csv", result.records())
     write_csv(folder / "differences.csv", result.difference_records())
+    if result.accuracies:
+        write_csv(folder / "accuracy.csv", result.accuracy_records())
+        write_csv(folder / "accuracy-differences.csv", result.accuracy_difference_records())
     draw_comparison(folder / "comparison.png", result.records())
     draw_roc(folder / "roc.png", result.truth, result.curves, result.outputs)
     write_page(

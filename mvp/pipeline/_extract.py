@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mvp.data.reading.inventory import FileRecord
-from mvp.data.tables.manifest import Manifest
+from mvp.config import flipped_sides
 from mvp.pipeline._encode import encode_view, plan_encode
 from mvp.pipeline.encoded import current_encoder
-from mvp.pipeline.extraction import ExtractOutcome, ViewExtraction
-from mvp.pipeline.items import reject_items, reject_rows, view_items
+from mvp.pipeline.extracting import Wanted, extract_views
+from mvp.pipeline.extraction import ExtractOutcome
+from mvp.pipeline.folds import fold_networks
+from mvp.pipeline.items import reject_rows, view_items
 from mvp.pipeline.networks import (
-    ViewNetwork,
     feature_network,
     feature_store,
     stored_imports,
-    view_inputs,
 )
 from mvp.pipeline.project import Project
 from mvp.pipeline.recording import recording
-from mvp.pipeline.sharding import WHOLE, Shard, parse_shard
-from mvp.pipeline.uses import mend_keys, note_uses
-from mvp.stages.extract import ExtractResult, extract, rows_of
+from mvp.pipeline.sharding import parse_shard
+from mvp.pipeline.uses import mend_keys, use_name
+from mvp.stages.extract import rows_of
 
 log = logging.getLogger("mvp")
-_MANY_SEGMENTS = 200
 
 
 def run_extract(
@@ -35,6 +33,7 @@ def run_extract(
     *,
     verify: bool = False,
     shard: str | None = None,
+    folds: bool = False,
     progress: bool = True,
 ) -> ExtractOutcome:
     """Compute and store the features of some views (default: all) that are not stored yet.
@@ -46,6 +45,8 @@ def run_extract(
         views: names of views.
         verify: compare all stored bytes with the ledger first, and recompute what is damaged.
         shard: `3/16`: only the third of sixteen parts of the images, for job arrays.
+        folds: with the networks of the folds instead (`mvp finetune --folds`), each what it is
+            needed for: the studies of its fold, and those of test.
         progress: show bars.
     """
     part = parse_shard(shard)
@@ -57,10 +58,9 @@ def run_extract(
         imported = [name for name in names if project.config.views[name].imported]
         tables = [name for name in names if project.config.views[name].kind == "table"]
         others = [name for name in names if name not in imported and name not in tables]
-        made = (feature_network(project, name) for name in others)
-        outcome = extract_views(
-            project, project.manifest, made, project.contents, verify=verify, shard=part
-        )
+        wanted = [one for name in others for one in _wanted(project, name, folds)]
+        outcome = extract_views(project, project.manifest, wanted, verify=verify, shard=part)
+        _warn_of_flips(project, others)
         for name in tables:
             view = project.view(name)
             encoder = current_encoder(project, view)
@@ -68,122 +68,27 @@ def run_extract(
         for name in imported:
             outcome.imported[name], outcome.lost[name] = stored_imports(project, name, verify)
         outcome.rejects += reject_rows(project.manifest)
+        # The networks of several folds meet an unreadable image of a test study.
+        outcome.rejects = list(dict.fromkeys(outcome.rejects))
         if outcome.rejects:
             outcome.reject_table = str(run.write_rejects(outcome.rejects))
     return outcome
 
 
-def extract_views(
-    project: Project,
-    manifest: Manifest,
-    networks: Iterable[ViewNetwork],
-    records: Mapping[str, FileRecord],
-    *,
-    verify: bool = False,
-    shard: Shard = WHOLE,
-    root: Path | None = None,
-) -> ExtractOutcome:
-    """Extract the images of a manifest, which may be another than the workspace's own.
-
-    Args:
-        project: the workspace.
-        manifest: whose images.
-        networks: of the views, one after the other.
-        records: for every file of the manifest's images what it is.
-        verify: compare all stored bytes with the ledger first.
-        shard: which part of the images.
-        root: where the manifest's paths start, if not at data.root.
-    """
-    outcome = ExtractOutcome()
-    for made in networks:
-        _one(project, manifest, made, records, outcome, verify, shard, root)
-    return outcome
+def _warn_of_flips(project: Project, views: Sequence[str]) -> None:
+    """Draws are flipped as training images are."""
+    sides = [flipped_sides(project.config, view) for view in views]
+    for told in sides if project.config.extract.tta > 1 else ():
+        if told is not None:
+            log.warning(told)
 
 
-def _one(
-    project: Project,
-    manifest: Manifest,
-    made: ViewNetwork,
-    records: Mapping[str, FileRecord],
-    outcome: ExtractOutcome,
-    verify: bool,
-    shard: Shard,
-    root: Path | None,
-) -> None:
-    items = view_items(project, manifest, made.view, records)
-    items = [item for item in items if shard.has(item.record, item.path)]
-    readable = [item.record for item in items if item.record is not None and not item.error]
-    store = feature_store(project).open(made.key, mend=verify)
-    # Said first: nobody may collect the features while they are being computed.
-    note_uses(project, {made.view.name: made.key})
-    _say_what_changed(project, made, len(store), len({r.pixels for r in readable}))
-    result = extract(
-        made.network,
-        made.view.network,
-        view_inputs(project, manifest, made.view, root),
-        readable,
-        store,
-        settings=project.config.extract,
-        device=project.device,
-        workers=project.workers,
-        verify=verify,
-        progress=project.progress,
-    )
-    reasons = [item.error or _reason(item.record, result) for item in items]
-    rejects = reject_items(manifest, made.view.name, items, reasons)
-    outcome.rejects += rejects
-    # A row for every image of the table, also where two of them are the same.
-    instances = made.key.instances
-    rows = int(store.has([row for r in readable for row in rows_of(r, instances)]).sum())
-    outcome.views[made.view.name] = ViewExtraction(
-        key=result.key,
-        images=len(items),
-        rows=rows,
-        computed=result.computed,
-        forward_passes=result.forward_passes,
-        cached=rows - result.computed,
-        rejected=len(rejects),
-        recomputed_units=result.recomputed_units,
-        seconds=result.seconds["total"],
-        time={k: v for k, v in result.seconds.items() if k != "total"},
-    )
-    counts = outcome.views[made.view.name]
-    if len(store.segments) > _MANY_SEGMENTS:
-        log.info(
-            "%s: %d small segments make opening slow; `mvp cache compact` merges them",
-            made.view.name,
-            len(store.segments),
-        )
-    log.info(
-        "extract %s: %d rows, %d forward passes, %d cached, %d rejected, key %s",
-        made.view.name,
-        counts.rows,
-        counts.forward_passes,
-        counts.cached,
-        counts.rejected,
-        result.key,
-    )
-
-
-def _reason(record: FileRecord | None, result: ExtractResult) -> str:
-    return result.rejected.get(str(record.pixels), "") if record is not None else ""
-
-
-def _say_what_changed(project: Project, made: ViewNetwork, stored: int, wanted: int) -> None:
-    """A changed configuration makes a new key: say what changed and what it costs."""
-    if stored or not wanted:
+def _wanted(project: Project, view: str, folds: bool) -> Iterator[Wanted]:
+    if not folds:
+        yield Wanted(use_name(view), feature_network(project, view))
         return
-    keys, _ = feature_store(project).readable_keys(made.view.name)
-    others = [key for key in keys if key != made.key]
-    if others:
-        nearest = min(others, key=lambda k: len(k.differences(made.key)))
-        log.info(
-            "%s: other features than those stored, because of %s; %d images are extracted anew, "
-            "the old features stay",
-            made.view.name,
-            "; ".join(nearest.differences(made.key)),
-            wanted,
-        )
+    for fold, made, studies in fold_networks(project, view):
+        yield Wanted(use_name(view, fold), made, studies)
 
 
 def plan_extract(project: Project, name: str) -> str | None:

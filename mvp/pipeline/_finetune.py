@@ -4,77 +4,44 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mvp.config import ResolvedView
-from mvp.errors import REJECTED_EXIT_CODE, MvpError
-from mvp.files import digest_json, read_json, write_json
+from mvp.config.variants import stays_untrained, training_order
+from mvp.errors import ConfigError, MvpError
+from mvp.files import read_json, write_json
 from mvp.networks import Capture, inference
-from mvp.pipeline.networks import initial_network, network_inputs, view_inputs
+from mvp.pipeline.finetuning import FinetuneOutcome
+from mvp.pipeline.folds import fold_seed, folds_asked_for, saying_fold
+from mvp.pipeline.networks import initial_network, outputs_of, view_inputs, view_targets
 from mvp.pipeline.project import Project
-from mvp.pipeline.provenance import changed_inputs, write_provenance
-from mvp.pipeline.recording import Reject, Run, recording
-from mvp.pipeline.tables import labels_digest
-from mvp.pipeline.training_rows import TrainingRows, training_inputs, training_rows
-from mvp.stages.finetune import FinetuneResult, finetune
+from mvp.pipeline.provenance import write_provenance
+from mvp.pipeline.recording import Run, recording
+from mvp.pipeline.sharing import (
+    Planned,
+    all_views,
+    inherited,
+    offered_rows,
+    plan_finetune,
+    planned_group,
+    require_sources,
+    why_train,
+    with_first_weights,
+)
+from mvp.pipeline.training_rows import training_inputs
+from mvp.pipeline.workspace import FOLD
+from mvp.stages.finetune import finetune
+from mvp.stages.finetune_shared import Member, finetune_shared
+from mvp.stages.untrained import write_untrained
+from mvp.training.processes import Processes, together
+from mvp.training.result import FinetuneResult
+
+__all__ = ["FinetuneOutcome", "plan_finetune", "run_finetune"]
 
 log = logging.getLogger("mvp")
-
-
-@dataclass
-class FinetuneOutcome:
-    """What was trained.
-
-    Attributes:
-        views: for each view its result, or None where the network was fresh or stays frozen.
-        reasons: for each view why it was trained or not.
-        folders: where the networks lie.
-        rejects: images that could not be used.
-        reject_table: where they are listed.
-    """
-
-    views: dict[str, FinetuneResult | None] = field(default_factory=dict)
-    reasons: dict[str, str] = field(default_factory=dict)
-    folders: dict[str, str] = field(default_factory=dict)
-    rejects: list[Reject] = field(default_factory=list)
-    reject_table: str | None = None
-
-    @property
-    def exit_code(self) -> int:
-        """0, or 4 when images were rejected."""
-        return REJECTED_EXIT_CODE if self.rejects else 0
-
-    def to_json(self) -> dict[str, Any]:
-        """The outcome as plain values."""
-        return {
-            "views": {
-                view: {"reason": self.reasons[view], **(asdict(result) if result else {})}
-                for view, result in self.views.items()
-            },
-            "rejected": len(self.rejects),
-            "reject_table": self.reject_table,
-        }
-
-    @property
-    def text(self) -> str:
-        """For a person."""
-        lines = []
-        for view, result in self.views.items():
-            if result is None:
-                lines.append(f"{view}: {self.reasons[view]}")
-                continue
-            area = "undefined" if result.best_auroc is None else f"{result.best_auroc:.3f}"
-            lines.append(
-                f"{view}: {result.epochs_run} epochs in {result.seconds:.0f} s, best epoch "
-                f"{result.best_epoch} (inner AUROC {area}); {self.folders[view]}"
-            )
-        if self.rejects:
-            lines.append(f"{len(self.rejects)} images rejected: {self.reject_table}")
-        return "\n".join(lines)
 
 
 def run_finetune(
@@ -82,96 +49,213 @@ def run_finetune(
     views: Sequence[str] | None = None,
     *,
     force: bool = False,
+    folds: int | None = None,
+    fold: int | None = None,
     progress: bool = True,
 ) -> FinetuneOutcome:
-    """Train the networks of some views (default: all), each on its own.
+    """Train the networks of some views (default: all).
+
+    Each is trained on its own, save those with `network.share`, which are trained together,
+    whichever of them is named. A network that others start from comes before them.
 
     A network whose data and settings have not changed is left as it is. An interrupted training
     goes on where it was.
+
+    With folds (cross-fitting) there are K networks a view: network k is trained on everybody
+    outside test and outside fold k, so that a head may learn from what it says of fold k.
+
+    Started by `torchrun`, its processes train each network together.
 
     Args:
         workspace: its folder.
         views: names of views.
         force: train fresh networks too.
+        folds: train K networks a view; the folds are dealt where split.csv has none.
+        fold: only the network without this fold, from 0.
         progress: show bars.
+
+    Raises:
+        ConfigError: other folds stand, there is no such fold, or no network is trained at all.
     """
-    project = Project(workspace, progress=progress)
-    names = project.config.require_views(list(views) if views else None)
-    outcome = FinetuneOutcome()
-    with recording(project.workspace, "finetune") as run:
-        for name in names:
-            _one(project, name, outcome, force)
-        _list_rejects(run, outcome)
+    with together() as processes:
+        project = Project(workspace, progress=progress and processes.first)
+        names = project.config.require_views(list(views) if views else None)
+        outcome = FinetuneOutcome()
+        groups = training_order(all_views(project), _trainable(project, names, outcome))
+        with recording(project.workspace, "finetune") as run:
+            with processes.first_before_others():
+                parts = folds_asked_for(project, folds, fold)
+            for one in parts:
+                for group in groups:
+                    _group(project, group, outcome, force, one, processes)
+            if processes.first:
+                _list_rejects(run, outcome)
     return outcome
 
 
+def _trainable(project: Project, names: Sequence[str], outcome: FinetuneOutcome) -> list[str]:
+    """Those of some views that have a network; why the others have none is noted."""
+    found = []
+    for name in names:
+        view = project.view(name)
+        if not view.imported and view.kind != "table":
+            found.append(name)
+            continue
+        why = "imported: it has no network"
+        outcome.views[name] = None
+        outcome.reasons[name] = why if view.imported else "a table: extraction fits its encoder"
+    return found
+
+
 def _list_rejects(run: Run, outcome: FinetuneOutcome) -> None:
+    # Each fold's network meets an unreadable image again.
+    outcome.rejects = list(dict.fromkeys(outcome.rejects))
     if outcome.rejects:
         outcome.reject_table = str(run.write_rejects(outcome.rejects))
 
 
-def _one(project: Project, name: str, outcome: FinetuneOutcome, force: bool) -> None:
-    view = project.view(name)
-    outcome.views[name] = None
-    outcome.folders[name] = str(project.workspace.stage1(name))
-    if view.imported or view.kind == "table":
-        why = "imported: it has no network"
-        outcome.reasons[name] = why if view.imported else "a table: extraction fits its encoder"
-        return
+def _group(
+    project: Project,
+    names: Sequence[str],
+    outcome: FinetuneOutcome,
+    force: bool,
+    fold: str,
+    processes: Processes,
+) -> None:
+    """Train one view's network, or those of views that are trained together."""
+    entries = [name if fold == FOLD else f"{name} {fold}" for name in names]
+    for name, entry in zip(names, entries, strict=True):
+        outcome.views[entry] = None
+        outcome.folders[entry] = str(project.workspace.stage1(name, fold))
+        if len(names) > 1:
+            outcome.together[entry] = [other for other in names if other != name]
     if project.config.protocol == "frozen":
-        outcome.reasons[name] = "frozen: its weights are used as they are"
+        outcome.reasons |= dict.fromkeys(entries, "frozen: its weights are used as they are")
         return
-    rows = training_rows(project, view)
-    outcome.rejects += rows.rejects
-    inputs = finetune_inputs(project, view, rows)
-    reason = why_finetune(project, name, inputs)
+    require_sources(project, names, fold)
+    # The first one looks at all files; the others read what it found.
+    with processes.first_before_others():
+        members = planned_group(project, names, fold)
+    outcome.rejects += [reject for one in members if one.rows for reject in one.rows.rejects]
+    reason = processes.told(why_train(project, members, fold))
     if reason is None and not force:
-        outcome.reasons[name] = "fresh: data and settings are those it was trained with"
+        fresh = "fresh: data and settings are those it was trained with"
+        outcome.reasons |= dict.fromkeys(entries, fresh)
         return
-    outcome.reasons[name] = reason or "asked for with --force"
-    log.info("finetune %s: %s", name, outcome.reasons[name])
-    _require_features(project, view, len(rows.labels.outputs))
-    if rows.volumes:
-        _say_other_reduction(project, view)
-    folder = project.workspace.stage1(name)
-    # Without it an interrupted new training would pass for the old, finished one.
-    project.workspace.provenance(folder).unlink(missing_ok=True)
-    _forget_other_checkpoints(project, name, inputs)
-    result = finetune(
-        view,
-        training_inputs(project, view, rows),
-        rows.labels,
-        train=rows.train,
-        inner=rows.inner,
-        folder=folder,
-        seed=project.config.seed,
-        device=project.device,
-        progress=project.progress,
-    )
-    used = np.concatenate([rows.train, rows.inner])
-    write_provenance(
-        folder,
-        inputs=inputs,
-        seed=project.config.seed,
-        workspace=project.workspace,
-        patients=(rows.patients[i] for i in used),
-        studies=(rows.studies[i] for i in used),
-        extra={"result": asdict(result), "view": project.config.view(name).model_dump(mode="json")},
-    )
-    outcome.views[name] = result
+    outcome.reasons |= dict.fromkeys(entries, reason or "asked for with --force")
+    log.info("finetune %s: %s", " + ".join(entries), outcome.reasons[entries[0]])
+    for one in members:
+        _require_features(project, one.view)
+        if one.rows and one.rows.volumes:
+            _say_other_reduction(project, one.view)
+        if processes.first:
+            # Without it an interrupted new training would pass for the old, finished one.
+            folder = project.workspace.stage1(one.view.name, fold)
+            project.workspace.provenance(folder).unlink(missing_ok=True)
+    with saying_fold(fold):
+        results = _train(project, members, fold, processes)
+    for one, entry in zip(members, entries, strict=True):
+        outcome.views[entry] = results[one.view.name]
+    if processes.first:
+        _note_provenance(project, members, results, fold)
+    # A network that starts from this one waits until it is whole.
+    processes.meet()
 
 
-def _require_features(project: Project, view: ResolvedView, outputs: int) -> None:
+def _train(
+    project: Project, members: list[Planned], fold: str, processes: Processes
+) -> dict[str, FinetuneResult]:
+    first = members[0]
+    folders = [project.workspace.stage1(one.view.name, fold) for one in members]
+    views = [with_first_weights(project, one.view, fold) for one in members]
+    if first.rows is None:
+        outputs = outputs_of(view_targets(project, first.view))
+        made = None
+        if processes.first:
+            made = asdict(write_untrained(views[0], outputs, folders[0], first.seed))
+        return {first.view.name: FinetuneResult(**processes.told(made))}
+    if processes.first:
+        _forget_other_checkpoints(project, members, fold)
+    device, progress = processes.device(project.device), project.progress
+    if len(members) == 1:
+        rows = first.rows
+        result = finetune(
+            views[0],
+            training_inputs(project, first.view, rows),
+            rows.labels,
+            train=rows.train,
+            inner=rows.inner,
+            folder=folders[0],
+            seed=first.seed,
+            device=device,
+            progress=progress,
+            processes=processes,
+        )
+        return {first.view.name: result}
+    group = [
+        Member(
+            view=view,
+            images=training_inputs(project, one.view, one.rows),
+            labels=one.rows.labels,
+            train=one.rows.train,
+            inner=one.rows.inner,
+            folder=folder,
+            seed=one.seed,
+        )
+        for one, view, folder in zip(members, views, folders, strict=True)
+        if one.rows is not None
+    ]
+    seed = fold_seed(project.config.seed, fold)
+    return finetune_shared(group, seed=seed, device=device, progress=progress, processes=processes)
+
+
+def _note_provenance(
+    project: Project, members: list[Planned], results: dict[str, FinetuneResult], fold: str
+) -> None:
+    """Everybody of the group is in every member's provenance: its weights have seen them."""
+    used = [
+        (one.rows.patients[i], one.rows.studies[i])
+        for one in members
+        if one.rows is not None
+        for i in np.concatenate([one.rows.train, one.rows.inner])
+    ]
+    seen = inherited(project, [one.view.name for one in members], fold)
+    for one in members:
+        write_provenance(
+            project.workspace.stage1(one.view.name, fold),
+            inputs=one.inputs,
+            seed=one.seed,
+            workspace=project.workspace,
+            patients=(patient for patient, _ in used),
+            studies=(study for _, study in used),
+            inherited=seen,
+            extra={
+                "result": asdict(results[one.view.name]),
+                "view": project.config.view(one.view.name).model_dump(mode="json"),
+                "offered": offered_rows(project, one, fold),
+            },
+        )
+
+
+def _require_features(project: Project, view: ResolvedView) -> None:
     """Refuse a layer or pooling that extraction cannot take, before hours of training."""
     import torch
 
     plain = view.network.model_copy(update={"weights": "none"})
+    outputs = outputs_of(view_targets(project, view))
     network = initial_network(project, view.model_copy(update={"network": plain}), outputs)
     inputs = view_inputs(project, project.manifest, view)
-    batch = inputs.preparation.finish(torch.stack(inputs.synthetic()[:1]))
+    batch = inputs.preparation.finish(torch.stack(inputs.synthetic()[:1]), network.channels)
     try:
         with Capture(network, plain.layer, plain.pooling) as capture, inference(network):
             capture(batch)
+        if stays_untrained(view) and capture.uses_classifier:
+            raise ConfigError(
+                f"layer {plain.layer!r} depends on the classifier, which nothing trains",
+                cause='training.freeze = "all" leaves the network as it is, its new classifier '
+                "with random values",
+                remedy='set network.layer to a layer before it, or to "auto"',
+            )
     except MvpError as error:
         error.view = view.name
         raise
@@ -192,48 +276,16 @@ def _say_other_reduction(project: Project, view: ResolvedView) -> None:
         )
 
 
-def _forget_other_checkpoints(project: Project, name: str, inputs: dict[str, Any]) -> None:
+def _forget_other_checkpoints(project: Project, members: list[Planned], fold: str) -> None:
     """A checkpoint goes on only with the very images it was begun with.
 
     The training itself compares settings, labels and rows; it does not know what the files hold.
+    A group's checkpoint lies with its first view, whose inputs name those of the others.
     """
-    started = project.workspace.training_started(name)
-    if not started.exists() or read_json(started) != inputs:
-        project.workspace.checkpoint(name).unlink(missing_ok=True)
-        write_json(started, inputs)
-
-
-def finetune_inputs(project: Project, view: ResolvedView, rows: TrainingRows) -> dict[str, Any]:
-    """What decides a view's trained weights, by name, as digests."""
-    # What has no effect on these rows is no reason to train anew.
-    idle = {"memory_gb"} if rows.volumes else {"memory_gb", "slices"}
-    settings = view.training.model_dump(mode="json", exclude=idle)
-    augment = view.augment.model_dump(mode="json") if view.kind == "image" else None
-    return {
-        **network_inputs(project, view),
-        "the training settings": digest_json(settings),
-        "the augmentation": digest_json(augment),
-        "the seed": project.config.seed,
-        "the training images": digest_json(
-            [[rows.records[i].digest for i in part] for part in (rows.train, rows.inner)]
-        ),
-        "the labels": labels_digest(rows.labels),
-    }
-
-
-def why_finetune(project: Project, name: str, inputs: dict[str, Any]) -> str | None:
-    """Why a view's network has to be trained; None when it is fresh."""
-    if not project.workspace.weights(name).exists():
-        return "not trained yet"
-    changed = changed_inputs(project.workspace.stage1(name), inputs)
-    if changed is None:
-        return "its training did not finish"
-    return f"changed since it was trained: {', '.join(changed)}" if changed else None
-
-
-def plan_finetune(project: Project, name: str) -> str | None:
-    """Why `run` would train a view's network; None when it would not."""
-    view = project.view(name)
-    if project.config.protocol == "frozen" or view.imported or view.kind == "table":
-        return None
-    return why_finetune(project, name, finetune_inputs(project, view, training_rows(project, view)))
+    first, *others = members
+    for one in others:
+        project.workspace.checkpoint(one.view.name, fold).unlink(missing_ok=True)
+    started = project.workspace.training_started(first.view.name, fold)
+    if not started.exists() or read_json(started) != first.inputs:
+        project.workspace.checkpoint(first.view.name, fold).unlink(missing_ok=True)
+        write_json(started, first.inputs)

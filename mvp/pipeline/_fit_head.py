@@ -22,6 +22,7 @@ from mvp.pipeline.provenance import (
     write_provenance,
 )
 from mvp.pipeline.recording import recording
+from mvp.pipeline.sharing import require_same_rows
 from mvp.pipeline.tables import cached_table, labels_digest, require_unseen, rows_digests
 from mvp.pipeline.uses import note_uses
 from mvp.stages.fit_head import fit_head
@@ -155,6 +156,7 @@ def _fit(project: Project, request: HeadRequest) -> FitHeadOutcome:
     table = cached_table(project, stores)
     masks = role_masks(project, request.protocol)
     learning = masks["stage2"] | masks["stage2-inner"]
+    require_same_rows(project, request.views)
     require_unseen(project, request.views, masks["test"], "test")
     if request.protocol != "same-rows":
         require_unseen(project, request.views, learning, "head")
@@ -167,6 +169,7 @@ def _fit(project: Project, request: HeadRequest) -> FitHeadOutcome:
         train=masks["stage2"],
         inner=masks["stage2-inner"],
         seed=seed,
+        tta=project.config.head.tta,
         progress=project.progress,
     )
     save_heads(workspace, request.name, result.heads)

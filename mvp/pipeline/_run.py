@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mvp.config.variants import source_network, training_order, with_sources
 from mvp.errors import REJECTED_EXIT_CODE
 from mvp.pipeline._evaluate import EvaluateOutcome, plan_evaluate, run_evaluate
 from mvp.pipeline._extract import plan_extract, run_extract
@@ -17,6 +18,7 @@ from mvp.pipeline._fit_head import HeadRequest, head_request, plan_fit_head, run
 from mvp.pipeline.extraction import ExtractOutcome
 from mvp.pipeline.imported import require_import
 from mvp.pipeline.project import Project
+from mvp.pipeline.sharing import all_views
 
 log = logging.getLogger("mvp")
 
@@ -96,29 +98,14 @@ def run_all(
     walk = _Walk(project, outcome, dry_run)
     imported = [view for view in request.views if project.config.views[view].imported]
     counts = {view: len(require_import(project, view).rows) for view in imported}
-    for view in request.views:
-        if view in counts:
-            walk.skip(f"finetune {view}", "imported: it has no network")
-            continue
-        if project.config.views[view].kind == "table":
-            walk.skip(f"finetune {view}", "a table view: extraction fits its encoder")
-            continue
-        if project.config.protocol == "frozen":
-            walk.skip(f"finetune {view}", "protocol frozen: its weights are used as they are")
-            continue
-        walk.step(
-            f"finetune {view}",
-            (),
-            partial(plan_finetune, project, view),
-            partial(run_finetune, workspace, [view], progress=progress),
-        )
+    trained = _finetunes(project, walk, request.views, counts)
     for view in request.views:
         if view in counts:
             walk.skip(f"extract {view}", f"imported, {counts[view]} rows")
             continue
         walk.step(
             f"extract {view}",
-            (f"finetune {view}",),
+            trained.get(view, ()),
             partial(plan_extract, project, view),
             partial(run_extract, workspace, [view], progress=progress),
         )
@@ -136,6 +123,40 @@ def run_all(
         partial(run_evaluate, workspace, request.name, progress=progress),
     )
     return outcome
+
+
+def _finetunes(
+    project: Project, walk: _Walk, views: Sequence[str], imported: Collection[str]
+) -> dict[str, tuple[str, ...]]:
+    """The steps of stage one, in the order in which networks start from one another.
+
+    Returns:
+        For each view with a network the name of its step; views that are trained together have
+        one step.
+    """
+    networks = []
+    for view in views:
+        if view in imported:
+            walk.skip(f"finetune {view}", "imported: it has no network")
+        elif project.config.views[view].kind == "table":
+            walk.skip(f"finetune {view}", "a table view: extraction fits its encoder")
+        elif project.config.protocol == "frozen":
+            walk.skip(f"finetune {view}", "protocol frozen: its weights are used as they are")
+        else:
+            networks.append(view)
+    settings = all_views(project)
+    step: dict[str, tuple[str, ...]] = {}
+    for group in training_order(settings, with_sources(settings, networks)):
+        name = f"finetune {' + '.join(group)}"
+        starts = (source_network(settings[view]) for view in group)
+        walk.step(
+            name,
+            tuple(other for start in starts if start is not None for other in step[start]),
+            partial(plan_finetune, project, group[0]),
+            partial(run_finetune, project.workspace.folder, group, progress=project.progress),
+        )
+        step |= dict.fromkeys(group, (name,))
+    return step
 
 
 def _fit(workspace: str | Path, request: HeadRequest, progress: bool) -> Any:

@@ -12,8 +12,8 @@ from mvp.data.tables.manifest import Manifest
 from mvp.errors import REJECTED_EXIT_CODE, ConfigError
 from mvp.features import FeatureTable, KeyStore, table_from_stores
 from mvp.pipeline._encode import encode_view
-from mvp.pipeline._extract import extract_views
 from mvp.pipeline.encoded import load_encoder
+from mvp.pipeline.extracting import Wanted, extract_views
 from mvp.pipeline.heads import (
     SavedHead,
     load_head,
@@ -24,7 +24,7 @@ from mvp.pipeline.items import reject_items, reject_rows, view_items
 from mvp.pipeline.networks import feature_network, feature_store, view_key
 from mvp.pipeline.project import Project
 from mvp.pipeline.recording import Reject, recording, write_rejects
-from mvp.pipeline.tables import require_stored, study_rows
+from mvp.pipeline.tables import require_stored, stored_draws, study_rows
 from mvp.stages.extract import rows_of
 from mvp.stages.score import require_table_name, score, score_columns, table_writer
 
@@ -135,8 +135,9 @@ def run_score(
             encoded = {view: view_key(project, view) for view in tables}
             keys = {**imported, **encoded, **{m.view.name: m.key for m in made}}
             require_current_keys(saved, keys)
+            wanted = [Wanted(m.view.name, m) for m in made]
+            extracted = extract_views(project, manifest, wanted, root=base)
             records = project.records(manifest.images, base)
-            extracted = extract_views(project, manifest, made, records, root=base)
             for view in tables:
                 settings = project.view(view)
                 encoder = load_encoder(project, settings)
@@ -157,7 +158,12 @@ def run_score(
             cached, waiting = _count_cached(project, manifest, stores, records)
             rejects += waiting
         features = table_from_stores(
-            manifest.studies, manifest.patients, stores, rows, project.config.head.instances
+            manifest.studies,
+            manifest.patients,
+            stores,
+            rows,
+            project.config.head.instances,
+            stored_draws(project, stores),
         )
         reason = "the study has no readable image of any of the head's views"
         if imported:

@@ -123,6 +123,9 @@ def run_split(
     split = deal_split(project, previous, config=config.model_copy(update=updates))
     old = before.parts if before is not None else {}
     moved = sum(study in old and old[study] != part for study, part in split.parts.items())
+    dealt_anew = before is not None and any(
+        before.folds.get(study, fold) != fold for study, fold in split.folds.items()
+    )
     written = False
     if not dry_run:
         written = keep_split(project, split, previous)
@@ -130,7 +133,7 @@ def run_split(
         split=path.name,
         written=written,
         dry_run=dry_run,
-        stale=_trained(project) if moved else [],
+        stale=_trained(project, moved > 0, dealt_anew),
         parts=_parts(project, split),
         folds=split.fold_counts(),
         moved=moved,
@@ -158,15 +161,13 @@ def _or_none(path: Path) -> Split | None:
         return None  # a damaged one is what --force is to replace
 
 
-def _trained(project: Project) -> list[str]:
-    """What was fitted on the parts as they were."""
-    space = project.workspace
-    networks = [
-        f"network {view}"
-        for view in project.config.views
-        if space.provenance(space.stage1(view)).exists()
-    ]
-    return [*networks, *(f"head {name}" for name in space.head_names())]
+def _trained(project: Project, parts: bool, folds: bool) -> list[str]:
+    """What was fitted on the parts, or without folds, that are others now."""
+    space, views = project.workspace, project.config.views
+    stale = [f"network {v}" for v in views if parts and space.provenance(space.stage1(v)).exists()]
+    if parts or folds:
+        stale += [f"network {view} {fold}" for view in views for fold in space.trained_folds(view)]
+    return [*stale, *(f"head {name}" for name in space.head_names() if parts)]
 
 
 def _parts(project: Project, split: Split) -> dict[str, dict[str, Any]]:

@@ -8,6 +8,13 @@ from typing import Any
 from mvp.errors import REJECTED_EXIT_CODE, StoreDamagedError
 from mvp.pipeline.recording import Reject
 
+_ACTIVITIES = {
+    "decode": "reading and decoding",
+    "write": "writing",
+    "wait": "other processes",
+    "start": "making the engine ready",
+}
+
 
 @dataclass
 class ViewExtraction:
@@ -77,17 +84,16 @@ class ExtractOutcome:
         """For a person."""
         lines = []
         for name, view in self.views.items():
-            line = (
-                f"{name}: {view.rows} rows, {view.forward_passes} forward passes, "
-                f"{view.cached} from the cache, {view.rejected} rejected, {view.seconds:.1f} s"
-            )
+            line = f"{name}: {view.rows} rows, {view.rejected} rejected, {view.seconds:.1f} s"
+            line += f"; {view.forward_passes} forward passes, {view.cached} avoided by the cache"
             if view.forward_passes:
-                network = view.time["network"]
-                line += (
-                    f" ({view.forward_passes / max(view.seconds, 1e-9):.1f} images/s; network "
-                    f"{network:.1f} s, waiting for images {view.time['decode']:.1f} s, "
-                    f"writing {view.time['write']:.1f} s)"
+                line += f"; {view.forward_passes / max(view.seconds, 1e-9):.1f} images/s ("
+                line += ", ".join(
+                    f"{_ACTIVITIES.get(name, name)} {seconds:.1f} s"
+                    for name, seconds in view.time.items()
+                    if seconds >= 0.05 or name in ("decode", "network", "write")
                 )
+                line += ")"
             if view.recomputed_units:
                 line += f"; {view.recomputed_units} damaged units recomputed"
             lines.append(line)

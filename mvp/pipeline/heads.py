@@ -76,25 +76,35 @@ def reading(project: Project, views: Sequence[str]) -> dict[str, str]:
     """How what a study holds becomes one row: the aggregation, each view's policy or text column.
 
     A text is known by its characters alone, so its key does not say which column it stands in.
+    Draws stand here where there are any: a head of no draws is read as ever.
     """
     chosen = {view: project.config.views[view] for view in views}
     policies = {view: own.column or own.images for view, own in chosen.items()}
-    return {"instances": project.config.head.instances, **policies}
+    draws, tta = project.config.extract.tta, project.config.head.tta
+    # No view's name has a dot.
+    drawn = {} if draws == 1 else {"extract.tta": str(draws), "head.tta": tta}
+    return {"instances": project.config.head.instances, **policies, **drawn}
 
 
 def require_current_reading(project: Project, saved: SavedHead) -> None:
     """Refuse to read a study in another way than the head was fitted on.
 
     Raises:
-        StaleError: the aggregation, a view's policy or the column of its text has changed.
+        StaleError: the aggregation, a view's policy, the column of its text or what is made of
+            draws has changed.
     """
     views = list(saved.heads.fusion.signature.views)
     project.config.require_views(views)
     then, now = saved.provenance["reading"], reading(project, views)
-    changed = [f"{k} ({then.get(k)} → {v})" for k, v in now.items() if then.get(k) != v]
+    changed = [
+        f"{k} ({then.get(k, 'none')} → {now.get(k, 'none')})"
+        for k in {**now, **then}
+        if then.get(k) != now.get(k)
+    ]
     if changed:
         raise StaleError(
-            f"the head {saved.name!r} was fitted on another reading of several images, or of texts",
+            f"the head {saved.name!r} was fitted on another reading of several images, of draws or "
+            "of texts",
             cause=f"{', '.join(changed)} changed",
             remedy="run `mvp fit-head` again, or restore the settings",
         )

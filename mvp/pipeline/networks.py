@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mvp.config import ResolvedView, weights_file
+from mvp.config import ExtractConfig, ResolvedView, weights_file
+from mvp.config.variants import NO_SHARE, source_network
+from mvp.data.draws import Draws
 from mvp.data.inputs import Inputs, inputs_of, preparation_of
 from mvp.data.tables.labels import target_of
 from mvp.data.tables.manifest import Manifest
@@ -17,10 +19,12 @@ from mvp.features import FeatureKey, FeatureStore, KeyStore
 from mvp.files import digest_file, digest_json
 from mvp.networks import Network, build_view, restore_view
 from mvp.pipeline.encoded import load_encoder, table_key
+from mvp.pipeline.engines import engine_of
 from mvp.pipeline.imported import read_import, require_import
 from mvp.pipeline.items import cell_texts
 from mvp.pipeline.project import Project
 from mvp.pipeline.provenance import read_provenance
+from mvp.pipeline.workspace import FOLD, fold_number
 from mvp.stages.extract import feature_key
 from mvp.types import Target
 
@@ -29,11 +33,21 @@ log = logging.getLogger("mvp")
 
 @dataclass(frozen=True, eq=False)
 class ViewNetwork:
-    """A view with its network as it is used for features."""
+    """A view with its network as it is used for features.
+
+    Attributes:
+        view: its settings.
+        network: with its final weights.
+        key: of the features.
+        settings: of the extraction; the engine is "auto" until it is decided, as in the key.
+        draws: what is cached of an image beside itself; None for nothing.
+    """
 
     view: ResolvedView
     network: Network
     key: FeatureKey
+    settings: ExtractConfig
+    draws: Draws | None
 
 
 def view_targets(project: Project, view: ResolvedView) -> tuple[Target, ...]:
@@ -55,65 +69,101 @@ def initial_network(project: Project, view: ResolvedView, outputs: int | None) -
         return build_view(view, outputs)
 
 
-def network_inputs(project: Project, view: ResolvedView) -> dict[str, Any]:
+def network_inputs(project: Project, view: ResolvedView, fold: str = FOLD) -> dict[str, Any]:
     """Those inputs of a trained network that its use for features must agree with, by name."""
-    published = weights_file(view.network)
+    published, start = weights_file(view.network), source_network(view)
+    if start is not None:
+        published = project.workspace.weights(start, fold)
     first = digest_file(published) if published and published.exists() else view.network.weights
     settings = view.network.model_dump(mode="json", exclude={"layer", "pooling", "weights"})
+    if settings["share"] == NO_SHARE:
+        del settings["share"]  # networks that were trained before it could be said stay fresh
     if view.kind == "text":
         settings = view.text.model_dump(mode="json")
     return {
         "the network": digest_json([settings, first]),
         "the preparation of the images": preparation_of(view).digest,
-        "the protocol": project.config.protocol,
+        # Folds decide the rows of a fold's network, whatever the workspace does otherwise.
+        "the protocol": project.config.protocol if fold == FOLD else "crossfit",
     }
 
 
-def _require_trained_so(project: Project, view: ResolvedView, made: dict[str, Any]) -> None:
-    now = network_inputs(project, view)
+def network_of(fold: str) -> str:
+    """A view's network in the words of an error."""
+    return "the view's network" if fold == FOLD else f"the view's network for {fold}"
+
+
+def finetune_command(view: str, fold: str = FOLD) -> str:
+    """What trains a view's network."""
+    number = fold_number(fold)
+    return f"mvp finetune --view {view}" + ("" if number is None else f" --fold {number}")
+
+
+def _require_trained_so(
+    project: Project, view: ResolvedView, fold: str, made: dict[str, Any]
+) -> None:
+    now = network_inputs(project, view, fold)
     changed = [name for name, value in now.items() if made["inputs"].get(name) != value]
     if changed:
         raise StaleError(
-            "the view's network was trained otherwise than mvp.toml says now",
+            f"{network_of(fold)} was trained otherwise than mvp.toml says now",
             view=view.name,
             cause=f"{', '.join(changed)} changed",
-            remedy=f"run `mvp finetune --view {view.name}`, or restore the settings",
+            remedy=f"run `{finetune_command(view.name, fold)}`, or restore the settings",
         )
 
 
-def feature_network(project: Project, name: str) -> ViewNetwork:
+def feature_network(project: Project, name: str, fold: str = FOLD) -> ViewNetwork:
     """The network that gives a view's features, with its weights.
+
+    Args:
+        project: the workspace.
+        name: of the view.
+        fold: "all", or "fold-K" for the network that was trained without fold K.
 
     Raises:
         ConfigError: it is to be fine-tuned and is not yet.
         StaleError: it was trained with another preparation, network or protocol.
     """
     view = project.view(name)
-    if project.config.protocol == "frozen":
+    if fold == FOLD and project.config.protocol == "frozen":
         if view.kind == "text":
             log.warning("%s: no published weights for texts; its frozen network is random", name)
         network = initial_network(project, view, None)
     else:
-        path = project.workspace.weights(name)
-        made = read_provenance(project.workspace.stage1(name))
+        path = project.workspace.weights(name, fold)
+        made = read_provenance(project.workspace.stage1(name, fold))
         if made is None or not path.exists():
+            frozen = 'set protocol = "frozen" in mvp.toml to use published weights as they are'
             raise ConfigError(
-                "the view's network is not trained yet"
+                f"{network_of(fold)} is not trained yet"
                 if not path.exists()
-                else "the training of the view's network did not finish",
+                else f"the training of {network_of(fold)} did not finish",
                 view=name,
-                remedy=f'run `mvp finetune --view {name}`, or set protocol = "frozen" in '
-                "mvp.toml to use published weights as they are",
+                remedy=f"run `{finetune_command(name, fold)}`"
+                + (f", or {frozen}" if fold == FOLD else ""),
             )
-        _require_trained_so(project, view, made)
+        _require_trained_so(project, view, fold, made)
         network = restore_view(view, outputs_of(view_targets(project, view)), path)
-    settings = project.config.extract
-    key = feature_key(name, network, view.network, preparation_of(view), settings)
-    return ViewNetwork(view, network, key)
+    settings, draws = project.config.extract, view_draws(project, view)
+    key = feature_key(name, network, view.network, preparation_of(view), settings, draws)
+    key = replace(key, engine=engine_of(project, key, feature_store(project)))
+    settings = settings.model_copy(update={"engine": key.engine})
+    return ViewNetwork(view, network, key, settings, draws)
 
 
-def view_key(project: Project, name: str) -> FeatureKey:
+def view_draws(project: Project, view: ResolvedView) -> Draws | None:
+    """The random changes of a view's images that are cached beside them; None for none."""
+    number = project.config.extract.tta
+    if view.kind != "image" or number == 1:
+        return None
+    return Draws(view.augment, number, project.config.seed)
+
+
+def view_key(project: Project, name: str, fold: str = FOLD) -> FeatureKey:
     """The key of a view's features: of what was imported, or what its network or encoder gives.
+
+    What is imported or encoded has one key, whatever the fold.
 
     Raises:
         ConfigError: nothing was imported, or the network or encoder is not trained yet.
@@ -124,7 +174,7 @@ def view_key(project: Project, name: str) -> FeatureKey:
     if project.config.views[name].kind == "table":
         view = project.view(name)
         return table_key(project, view, load_encoder(project, view))
-    return feature_network(project, name).key
+    return feature_network(project, name, fold).key
 
 
 def view_inputs(
@@ -167,7 +217,7 @@ def stored_imports(project: Project, view: str, verify: bool) -> tuple[int, int]
     return len({row for row, stored in zip(ids, there, strict=True) if stored}), int((~there).sum())
 
 
-def open_stores(project: Project, views: Sequence[str]) -> dict[str, KeyStore]:
-    """For each view its features under the present key."""
+def open_stores(project: Project, views: Sequence[str], fold: str = FOLD) -> dict[str, KeyStore]:
+    """For each view its features under the present key, all of one fold's networks."""
     store = feature_store(project)
-    return {view: store.open(view_key(project, view)) for view in views}
+    return {view: store.open(view_key(project, view, fold)) for view in views}

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import torch
 
 log = logging.getLogger("mvp")
+MANY_FILES = 2000  # looking at fewer needs no bar
 
 
 class Project:
@@ -135,7 +136,7 @@ class Project:
             files,
             self.limits(root),
             workers=self.workers,
-            progress=self.progress and len(files) > 2000,
+            progress=self.progress and len(files) > MANY_FILES,
         )
 
     def view_images(self, manifest: Manifest, view: ResolvedView) -> pd.DataFrame:
@@ -174,7 +175,11 @@ class Project:
 
     def deal_for_now(self) -> None:
         """Take the split as it would be dealt, without writing it, for a verb that only looks."""
-        self.__dict__["split"] = self.deal()
+        self.take_split(self.deal())
+
+    def take_split(self, split: Split) -> None:
+        """Take a split as the workspace's, for a verb that has just dealt and kept it."""
+        self.__dict__["split"] = split
 
     @cached_property
     def split(self) -> Split:

@@ -65,6 +65,7 @@ def write_provenance(
     workspace: Workspace | None = None,
     patients: Iterable[str] = (),
     studies: Iterable[str] = (),
+    inherited: Iterable[Mapping[str, Any]] = (),
     extra: Mapping[str, Any] | None = None,
 ) -> None:
     """Write `provenance.json`, last of all: its presence says that the artefact is whole.
@@ -76,16 +77,20 @@ def write_provenance(
         workspace: whose key the patients are hashed with.
         patients: ids of the patients that it was fitted on; only keyed hashes are written.
         studies: ids of their studies that it was fitted on; likewise.
+        inherited: provenances of artefacts that it started from; whom these saw, it has seen.
         extra: results worth keeping beside.
     """
+    seen = list(inherited)
+    people = set(patient_hashes(workspace, patients) if workspace else [])
+    examined = set(study_hashes(workspace, studies) if workspace else [])
     write_json(
         Workspace.provenance(folder),
         {
             "versions": versions(),
             "seed": seed,
             "inputs": dict(inputs),
-            "patients": patient_hashes(workspace, patients) if workspace else [],
-            "studies": study_hashes(workspace, studies) if workspace else [],
+            "patients": sorted(people.union(*(made["patients"] for made in seen))),
+            "studies": sorted(examined.union(*(made.get("studies", ()) for made in seen))),
             "patients_key": digest_bytes(workspace.secret()) if workspace else None,
             **(extra or {}),
         },

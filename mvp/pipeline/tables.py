@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress
 
 import numpy as np
 
@@ -13,8 +14,10 @@ from mvp.features import FeatureTable, KeyStore, table_from_stores
 from mvp.files import digest_json
 from mvp.pipeline.imported import require_import
 from mvp.pipeline.items import view_items
+from mvp.pipeline.networks import finetune_command
 from mvp.pipeline.project import Project
 from mvp.pipeline.provenance import read_provenance, shared_patients
+from mvp.pipeline.workspace import FOLD
 from mvp.stages.extract import rows_of
 from mvp.types import BoolArray, Labels
 
@@ -48,12 +51,19 @@ def study_rows(
     return [list(ids) for ids in rows]
 
 
-def cached_table(project: Project, stores: Mapping[str, KeyStore]) -> FeatureTable:
-    """The features of all studies of the workspace.
+def cached_table(
+    project: Project,
+    stores: Mapping[str, KeyStore],
+    chosen: BoolArray | None = None,
+    fold: str = FOLD,
+) -> FeatureTable:
+    """The features of all studies of the workspace, or of those that are chosen.
 
     Args:
         project: the workspace.
         stores: for each view, in order, the features of its key.
+        chosen: (study,) of the manifest; the table has a row for each study that is True.
+        fold: whose networks the stores are of, for errors.
 
     Raises:
         ConfigError: images have neither features nor a reason why not: they were not extracted.
@@ -63,11 +73,27 @@ def cached_table(project: Project, stores: Mapping[str, KeyStore]) -> FeatureTab
         view: study_rows(project, manifest, view, project.contents, store.key.instances)
         for view, store in stores.items()
     }
+    studies, patients = manifest.studies, manifest.patients
+    if chosen is not None:
+        studies, patients = studies[chosen], patients[chosen]
+        rows = {view: list(compress(ids, chosen)) for view, ids in rows.items()}
     for view, store in stores.items():
-        require_stored(project, store, rows[view], view)
+        require_stored(project, store, rows[view], view, fold)
     return table_from_stores(
-        manifest.studies, manifest.patients, stores, rows, project.config.head.instances
+        studies,
+        patients,
+        stores,
+        rows,
+        project.config.head.instances,
+        stored_draws(project, stores),
     )
+
+
+def stored_draws(project: Project, views: Iterable[str]) -> dict[str, int]:
+    """For each view how many draws a stored row holds: views of images have `extract.tta`."""
+    chosen = {view: project.config.views[view] for view in views}
+    drawn = [v for v, own in chosen.items() if own.kind == "image" and not own.imported]
+    return dict.fromkeys(drawn, project.config.extract.tta)
 
 
 def rows_digests(project: Project, views: Sequence[str], masks: Sequence[BoolArray]) -> list[str]:
@@ -90,38 +116,53 @@ def labels_digest(labels: Labels) -> str:
     return digest_json([targets, np.nan_to_num(labels.values, nan=-1).tolist()])
 
 
-def require_unseen(project: Project, views: Sequence[str], rows: BoolArray, role: str) -> None:
+def require_unseen(
+    project: Project, views: Sequence[str], rows: BoolArray, role: str, fold: str = FOLD
+) -> None:
     """Refuse patients whom a view's network was trained on.
 
     The split says so already; this asks what the networks themselves say they saw.
+
+    Args:
+        project: the workspace.
+        views: names of views.
+        rows: (study,) of the manifest, whom nobody may have been trained on.
+        role: what the rows are for, for the error: "head" or "test".
+        fold: whose networks; an encoder of values has no folds, and is asked all the same.
 
     Raises:
         DataError: some were.
     """
     patients, studies = project.manifest.patients[rows], project.manifest.studies[rows]
     for view in views:
-        made = read_provenance(project.workspace.stage1(view))
         if project.config.views[view].imported:
             continue  # no network of ours; what its numbers were made from, nobody here knows
         table = project.config.views[view].kind == "table"
+        whose = FOLD if table else fold
         # A frozen network has seen nobody; an encoder of values has seen all training rows.
         frozen = project.config.protocol == "frozen" and not (table and role == "test")
-        if frozen or made is None:
+        made = read_provenance(project.workspace.stage1(view, whose))
+        if (frozen and whose == FOLD) or made is None:
             continue
         what = "encoder" if table else "network"
+        again = f"mvp extract --view {view}" if table else finetune_command(view, whose)
+        what += "" if whose == FOLD else f" for {whose}"
         both = shared_patients(project.workspace, made, patients, studies, f"the {what} of {view}")
         if both:
             raise DataError(
                 f"{both} patients of the {role} rows trained this view's {what}",
                 view=view,
                 cause=f"the split or the patient ids changed after the {what} was trained",
-                remedy=f"run `mvp {'extract' if table else 'finetune'}` again, or restore "
-                "split.csv",
+                remedy=f"run `{again}` again, or restore split.csv",
             )
 
 
 def require_stored(
-    project: Project, store: KeyStore, rows: Sequence[Sequence[bytes]], view: str
+    project: Project,
+    store: KeyStore,
+    rows: Sequence[Sequence[bytes]],
+    view: str,
+    fold: str = FOLD,
 ) -> None:
     """Refuse an image that nobody extracted: it must not pass for a missing view.
 
@@ -142,9 +183,10 @@ def require_stored(
             remedy=f"run `mvp import-features --view {view} TABLE` again",
         )
     if waiting:
-        nothing = "no cached features of this view under its present network and settings"
+        own = "its present network" if fold == FOLD else f"its present network for {fold}"
+        nothing = f"no cached features of this view under {own} and settings"
         raise ConfigError(
             nothing if not len(store) else f"{waiting} images have no cached features yet",
             view=view,
-            remedy=f"run `mvp extract --view {view}`",
+            remedy=f"run `mvp extract --view {view}{'' if fold == FOLD else ' --folds'}`",
         )

@@ -6,13 +6,15 @@ import logging
 from collections.abc import Mapping
 from contextlib import suppress
 
-from mvp.errors import MvpError, StorageError
+from mvp.data.splits.file import read_split
+from mvp.errors import DataError, MvpError, StorageError
 from mvp.features import FeatureKey
 from mvp.features.uses import Use, forget_uses, read_uses, write_use
 from mvp.files import digest_bytes
 from mvp.pipeline.networks import feature_store, view_key
 from mvp.pipeline.project import Project
 from mvp.pipeline.provenance import read_provenance
+from mvp.pipeline.workspace import FOLD, fold_number
 
 log = logging.getLogger("mvp")
 
@@ -45,12 +47,28 @@ def mend_keys(project: Project) -> None:
                 feature_store(project).open(key, mend=True)
 
 
+def use_name(view: str, fold: str = FOLD) -> str:
+    """What the use of a view's features is called; the networks of its folds have one each."""
+    return view if fold == FOLD else f"{view} {fold}"
+
+
+def standing_folds(project: Project, view: str) -> list[str]:
+    """The folds of a view with a finished network, without those that the split has no more."""
+    trained = project.workspace.trained_folds(view)
+    try:
+        split = read_split(project.workspace.split)
+    except DataError:
+        return trained  # nobody can tell; what is in doubt is kept
+    known = len(split.fold_counts()) if split is not None else 0
+    return [fold for fold in trained if (fold_number(fold) or 0) < known]
+
+
 def note_uses(project: Project, keys: Mapping[str, FeatureKey] | None = None) -> None:
     """Say what the workspace uses now: its heads' features, and the present ones of some views.
 
     Args:
         project: the workspace.
-        keys: by view, the keys that are to be kept for it.
+        keys: by view, or by view and fold (`use_name`), the keys that are to be kept for it.
     """
     storage = feature_store(project).storage
     owner, folder = workspace_id(project), str(project.workspace.folder.resolve())
@@ -69,14 +87,15 @@ def present_uses(project: Project) -> None:
 
     Beside the last features that were extracted: those stay until the settings' own are there.
     """
-    keys = {}
+    keys, names = {}, []
     for view in project.config.views:
-        with suppress(MvpError):  # a network that is not trained yet has no features
-            keys[f"{view} by its settings"] = view_key(project, view)
+        for fold in (FOLD, *standing_folds(project, view)):
+            names.append(use_name(view, fold))
+            with suppress(MvpError):  # a network that is not trained yet has no features
+                keys[f"{names[-1]} by its settings"] = view_key(project, view, fold)
     note_uses(project, keys)
     storage, owner = feature_store(project).storage, workspace_id(project)
-    standing = {f"view {view}" for view in project.config.views}
-    standing |= {f"view {name}" for name in keys} | set(head_uses(project))
+    standing = {f"view {name}" for name in [*names, *keys]} | set(head_uses(project))
     for use in read_uses(storage):
         if use.owner == owner and use.purpose not in standing:
             forget_uses(storage, owner, use.purpose)

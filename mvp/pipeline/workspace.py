@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,8 +12,30 @@ from mvp.config import NAME, Config, nearest
 from mvp.errors import ConfigError
 from mvp.files import create_exclusive
 
+# The network that no fold is held out from; what every name of a fold defaults to.
 FOLD = "all"
 EVALUATE_RUNS = "*-evaluate"
+_NUMBERED = re.compile(r"fold-(0|[1-9][0-9]*)")
+
+
+def fold_name(number: int) -> str:
+    """The name of the network that never sees fold `number` of `split.csv`."""
+    return f"fold-{number}"
+
+
+def fold_number(name: str) -> int | None:
+    """The fold that a network never sees, None for `all`.
+
+    Raises:
+        ConfigError: nothing is called so.
+    """
+    if name == FOLD:
+        return None
+    if (found := _NUMBERED.fullmatch(name)) is None:
+        raise ConfigError(
+            f"{name!r} is no fold", remedy=f'folds are called "{FOLD}", "fold-0", "fold-1" and on'
+        )
+    return int(found[1])
 
 
 @dataclass(frozen=True)
@@ -46,25 +69,36 @@ class Workspace:
         place = config.extract.cache
         return place if "://" in place else self.folder / place
 
-    def stage1(self, view: str) -> Path:
-        """A view's network: weights, history, curve, provenance."""
-        return self.folder / "stage1" / view / FOLD
+    def stage1(self, view: str, fold: str = FOLD) -> Path:
+        """A view's network, or that without one fold: weights, history, curve, provenance."""
+        fold_number(fold)
+        return self.folder / "stage1" / view / fold
 
-    def weights(self, view: str) -> Path:
+    def trained_folds(self, view: str) -> list[str]:
+        """Names of the folds that a view has finished networks for, in order."""
+        found = (self.folder / "stage1" / view).glob("fold-*/provenance.json")
+        names = (p.parent.name for p in found if _NUMBERED.fullmatch(p.parent.name))
+        return sorted(names, key=lambda name: fold_number(name) or 0)
+
+    def engine(self, key: str) -> Path:
+        """Which engine was decided on for a key, by its digest without the engine."""
+        return self.folder / "engines" / f"{key}.json"
+
+    def weights(self, view: str, fold: str = FOLD) -> Path:
         """The best weights of a view's network."""
-        return self.stage1(view) / "weights.safetensors"
+        return self.stage1(view, fold) / "weights.safetensors"
 
     def encoder(self, view: str) -> Path:
         """How a view's values become features."""
         return self.stage1(view) / "encoder.json"
 
-    def checkpoint(self, view: str) -> Path:
+    def checkpoint(self, view: str, fold: str = FOLD) -> Path:
         """Where an interrupted training goes on."""
-        return self.stage1(view) / "checkpoint.safetensors"
+        return self.stage1(view, fold) / "checkpoint.safetensors"
 
-    def training_started(self, view: str) -> Path:
+    def training_started(self, view: str, fold: str = FOLD) -> Path:
         """What the training that left the checkpoint was begun with."""
-        return self.stage1(view) / "started.json"
+        return self.stage1(view, fold) / "started.json"
 
     def imported(self, view: str) -> Path:
         """Which studies have features from elsewhere, and which stored rows those are."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from mvp.errors import printable
 from mvp.files import write_bytes
-from mvp.reports.tables import signed, with_interval
+from mvp.reports.tables import number, signed, with_interval
 
 _TEMPLATE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
@@ -47,6 +47,22 @@ studies that both models can score. “Undefined” means that a class is missin
 <table><caption>What the fusion adds: AUROC of the fusion minus that of another model</caption>
 <tr><th>label</th><th>compared with</th><th>chosen on</th><th>difference</th><th>studies</th></tr>
 {% for row in report.differences %}<tr><td>{{ row.label }}</td><td>{{ row.other }}</td>
+<td>{{ row.chosen_on }}</td>
+<td>{{ "undefined" if row.difference is none else signed(row) }}</td><td>{{ row.n }}</td></tr>
+{% endfor %}</table>{% endif %}
+{% if report.accuracy %}
+<table><caption>Accuracy: how often the most probable class is the true one</caption>
+<tr><th>label</th><th>model</th><th>accuracy</th><th>most frequent class</th><th>studies</th>
+<th>correct</th><th>patients</th></tr>
+{% for row in report.accuracy %}<tr class="{{ row.model }}"><td>{{ row.label }}</td>
+<td>{{ row.model }}</td><td>{{ interval(row.accuracy, row.low, row.high) }}</td>
+<td>{{ number(row.majority) }}</td><td>{{ row.n }}</td><td>{{ row.correct }}</td>
+<td>{{ row.patients }}</td></tr>
+{% endfor %}</table>{% endif %}
+{% if report.accuracy_differences %}
+<table><caption>Accuracy of the fusion minus that of another model</caption>
+<tr><th>label</th><th>compared with</th><th>chosen on</th><th>difference</th><th>studies</th></tr>
+{% for row in report.accuracy_differences %}<tr><td>{{ row.label }}</td><td>{{ row.other }}</td>
 <td>{{ row.chosen_on }}</td>
 <td>{{ "undefined" if row.difference is none else signed(row) }}</td><td>{{ row.n }}</td></tr>
 {% endfor %}</table>{% endif %}</div>
@@ -88,6 +104,7 @@ def write_page(
         report=report,
         made=made,
         interval=with_interval,
+        number=number,
         signed=signed,
         pictures=[
             (name, base64.b64encode((path.parent / name).read_bytes()).decode())

@@ -72,6 +72,34 @@ def comparison_text(metrics: Sequence[Record], differences: Sequence[Record]) ->
     return grid(rows)
 
 
+def accuracy_text(rows: Sequence[Record], differences: Sequence[Record]) -> str:
+    """One line per label with several classes: n, accuracies, and what the fusion adds.
+
+    n is that of the fusion; a model that was measured on other studies has their number beside
+    it. `majority` is what naming the most frequent class would reach.
+    """
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    cells = {(row["label"], row["model"]): row for row in rows}
+    others = {(row["label"], row["other"] == "mean"): row for row in differences}
+    gains = {"fusion - best view": False, "fusion - mean": True} if others else {}
+    table = [["label", "n", "majority", *models, *gains]]
+    for label in dict.fromkeys(row["label"] for row in rows):
+        last = cells[label, models[-1]]
+        line = [label, str(last["n"]), number(last["majority"])]
+        for model in models:
+            cell = cells[label, model]
+            text = with_interval(cell["accuracy"], cell["low"], cell["high"])
+            line.append(text if cell["n"] == last["n"] else f"{text} n={cell['n']}")
+        for of_mean in gains.values():
+            gain = others.get((label, of_mean))
+            if gain is None or gain["difference"] is None:
+                line.append("undefined")
+            else:
+                line.append(signed(gain) + ("" if of_mean else f" vs {gain['other']}"))
+        table.append(line)
+    return grid(table)
+
+
 def signed(gain: Record) -> str:
     """A difference with its sign and interval."""
     text = f"{gain['difference']:+.3f}"

@@ -14,18 +14,23 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from mvp.config import ExtractConfig
-from mvp.data.inputs import Inputs
+from mvp.data.draws import Draws
+from mvp.data.inputs import Inputs, ReadyInputs
 from mvp.data.loading import Request
 from mvp.data.reading.inventory import FileRecord, plain
 from mvp.errors import ImageError
 from mvp.features import UnitTask, Writer, image_digest, instance_of
-from mvp.networks import Capture
+from mvp.networks import Network
+from mvp.networks.engines import Engine
+from mvp.stages._unit_rows import UnitRows
 from mvp.types import FloatArray
 
 log = logging.getLogger("mvp")
+ACTIVITIES = ("decode", "network", "write", "wait", "start", "total")
+# What may wait in memory for the network of a machine whose processors do both in turn.
+_BURST_BYTES = 256 << 20
 
 
 @dataclass
@@ -42,7 +47,7 @@ class ExtractResult:
             features.
         recomputed_units: damaged units that were found and computed again.
         seconds: wall time by activity: `decode` (waiting for images), `network`, `write`, `wait`
-            (for other processes), `total`.
+            (for other processes), `start` (the engine made ready), `total`.
     """
 
     view: str
@@ -52,35 +57,50 @@ class ExtractResult:
     forward_passes: int = 0
     rejected: dict[str, str] = field(default_factory=dict)
     recomputed_units: int = 0
-    seconds: dict[str, float] = field(
-        default_factory=lambda: dict.fromkeys(("decode", "network", "write", "wait", "total"), 0.0)
-    )
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(ACTIVITIES, 0.0))
 
 
 class ExtractRun:
-    """One pass over the waiting images: decode ahead, forward in batches, write whole units."""
+    """Passes over waiting images: decode ahead, forward in batches, write whole units."""
 
     def __init__(
         self,
-        capture: Capture,
+        network: Network,
         inputs: Inputs,
-        files: Mapping[str, FileRecord],
         device: torch.device,
         workers: int,
         settings: ExtractConfig,
         result: ExtractResult,
+        engine: Engine,
+        bar: Any,
+        draws: Draws | None = None,
     ) -> None:
-        self.capture, self.inputs, self.files = capture, inputs, files
-        self.device, self.workers = device, workers
-        self.settings, self.result = settings, result
+        self.network, self.inputs, self.files = network, inputs, dict[str, FileRecord]()
+        self.device, self.workers, self.draws = device, workers, draws
+        self.settings, self.result, self.engine, self.bar = settings, result, engine, bar
+        self._ready: Mapping[str, Sequence[Tensor | ImageError]] = {}
         self._golden: FloatArray | None = None
         self._claimed: deque[UnitTask] = deque()
         self._submitted: list[tuple[Future[bool], int]] = []
 
+    def take(
+        self,
+        files: Mapping[str, FileRecord],
+        ready: Mapping[str, Sequence[Tensor | ImageError]] | None = None,
+    ) -> None:
+        """Say which images the next pass is over.
+
+        Args:
+            files: digest of pixels to the file.
+            ready: digest of a file's bytes to its prepared instances, of those that are decoded.
+        """
+        self.files, self._ready = dict(files), ready or {}
+
     def golden(self) -> FloatArray:
         """Features (n, ...) of synthetic inputs that no patient ever had."""
         if self._golden is None:
-            self._golden = self._features(torch.stack(self.inputs.synthetic()))
+            images = torch.stack(self.inputs.synthetic())
+            self._golden = self._features(images, range(len(images)))
         return self._golden
 
     @property
@@ -107,28 +127,38 @@ class ExtractRun:
                 failed.add(row)
         return [row for row in rows if row not in failed]
 
-    def compute(self, tasks: list[UnitTask], writer: Writer, progress: bool) -> None:
-        """Compute and commit every unit that no other process does; wait for the others."""
-        total = sum(len(request.instances) for t in tasks for request in self._requests(t.rows))
-        label, told = f"extract {writer.store.key.view}", False
-        with tqdm(total=total, desc=label, unit="img", disable=not progress or not total) as bar:
-            while tasks:
-                # One stream over all units, so that decoding never waits for a write.
-                decoded = self._decoded(self._claiming(tasks, writer))
-                for first in decoded:
-                    self._unit(self._claimed.popleft(), chain([first], decoded), writer, bar)
+    def compute(self, tasks: list[UnitTask], writer: Writer, *, wait: bool) -> None:
+        """Compute and commit every unit that no other process does.
+
+        Args:
+            tasks: the units.
+            writer: of their key.
+            wait: for the others' units, and take over from the dead.
+        """
+        told = False
+        self.bar.total += sum(len(request.instances) for request in self._requests(_rows(tasks)))
+        self.bar.refresh()
+        while tasks:
+            # One stream over all units, so that decoding never waits for a write.
+            decoded = self._decoded(self._claiming(tasks, writer))
+            for first in decoded:
+                self._unit(self._claimed.popleft(), chain([first], decoded), writer)
+            before = time.perf_counter()
+            writer.drain()
+            self.result.seconds["write"] += time.perf_counter() - before
+            tasks = writer.still_open(tasks)
+            if not wait:
+                break
+            if tasks:
+                if not told:
+                    view = writer.store.key.view
+                    log.info("extract %s: %d units are other processes' work", view, len(tasks))
+                    told = True
                 before = time.perf_counter()
-                writer.drain()
-                self.result.seconds["write"] += time.perf_counter() - before
-                tasks = writer.still_open(tasks)
-                if tasks:
-                    if not told:
-                        log.info("%s: %d units are other processes' work", label, len(tasks))
-                        told = True
-                    before = time.perf_counter()
-                    writer.pause()
-                    self.result.seconds["wait"] += time.perf_counter() - before
+                writer.pause()
+                self.result.seconds["wait"] += time.perf_counter() - before
         self.result.computed += sum(rows for future, rows in self._submitted if future.result())
+        self._submitted = []
 
     def _claiming(self, tasks: Sequence[UnitTask], writer: Writer) -> Iterator[Request]:
         """What is to be decoded for the units that nobody else has, each claimed in its turn."""
@@ -160,14 +190,11 @@ class ExtractRun:
 
     def fresh(self, rows: Sequence[bytes]) -> tuple[FloatArray, dict[int, str]]:
         """Features (row, ...) computed now, and why some have none; nothing is stored."""
-        with tqdm(disable=True) as bar:
-            made = self._compute(rows, self.shape, self._decoded(self._requests(rows)), bar)
+        made = self._compute(rows, self.shape, self._decoded(self._requests(rows)))
         return made.values(), made.rejected
 
-    def _unit(
-        self, task: UnitTask, decoded: Iterator[Tensor | ImageError], writer: Writer, bar: Any
-    ) -> None:
-        rows = self._compute(task.rows, task.segment.shape, decoded, bar)
+    def _unit(self, task: UnitTask, decoded: Iterator[Tensor | ImageError], writer: Writer) -> None:
+        rows = self._compute(task.rows, task.segment.shape, decoded)
         before = time.perf_counter()
         # In the background: the next unit goes through the network meanwhile.
         future = writer.submit(task, rows.values(), rows.rejected)
@@ -179,67 +206,87 @@ class ExtractRun:
         ids: Sequence[bytes],
         shape: tuple[int, ...],
         decoded: Iterator[Tensor | ImageError],
-        bar: Any,
     ) -> UnitRows:
         counts = self._counts(ids)
         places = np.repeat(np.arange(len(counts)), counts)
         rows = UnitRows(counts, shape, self.settings.instances)
-        batch: list[Tensor] = []
-        here: list[int] = []
+        held: list[tuple[int, Tensor]] = []
         for number, place in enumerate(places):
             before = time.perf_counter()
             image = next(decoded)
             self.result.seconds["decode"] += time.perf_counter() - before
             if isinstance(image, ImageError):
                 rows.rejected.setdefault(int(place), plain(image))
+                self.bar.update(1)
             else:
-                batch.append(image)
-                here.append(int(place))
+                held.append((int(place), image))
             last = number == len(places) - 1
-            if batch and (last or len(batch) == self.settings.batch_size):
-                rows.add(here, self._features(torch.stack(batch)))
-                self.result.forward_passes += len(batch)
-                batch, here = [], []
-            bar.update(1)
+            if held and (last or len(held) == self._burst(held[0][1])):
+                self._forward(held, ids, rows)
+                held = []
         return rows
 
-    def _features(self, batch: Tensor) -> FloatArray:
+    def _burst(self, image: Tensor) -> int:
+        """How many images are decoded before the network takes them, in whole batches.
+
+        Where the network has a device of its own, a batch: the processors decode meanwhile. Where
+        it shares the processors with the decoders, many: threads that wait for each other lose
+        more than the change of work costs.
+        """
+        size = self.settings.batch_size
+        if self.device.type != "cpu":
+            return size
+        return size * max(1, _BURST_BYTES // max(1, image.nbytes * size))
+
+    def _forward(
+        self, held: Sequence[tuple[int, Tensor]], ids: Sequence[bytes], rows: UnitRows
+    ) -> None:
+        for start in range(0, len(held), self.settings.batch_size):
+            some = held[start : start + self.settings.batch_size]
+            here = [place for place, _ in some]
+            batch = torch.stack([image for _, image in some])
+            rows.add(here, self._features(batch, [seed_of(ids[place]) for place in here]))
+            self.result.forward_passes += len(batch) * (self.draws.number if self.draws else 1)
+            self.bar.update(len(batch))
+
+    def _features(self, batch: Tensor, seeds: Sequence[int]) -> FloatArray:
         before = time.perf_counter()
-        ready = self.inputs.preparation.finish(batch.to(self.device))
-        if ready.ndim == 4:
-            ready = ready.contiguous(memory_format=torch.channels_last)
-        features = self.capture(ready)
-        values = features.float().cpu().numpy()
+        if self.draws is None:
+            values = self._through_network(batch)
+        else:
+            # As many at a time as without draws: they must not cost more memory.
+            some = [
+                self._through_network(part)
+                for part in self.draws(batch, seeds).split(self.settings.batch_size)
+            ]
+            values = np.concatenate(some)
+            values = values.reshape(len(batch), self.draws.number, *values.shape[1:])
         self.result.seconds["network"] += time.perf_counter() - before
         return values
 
+    def _through_network(self, batch: Tensor) -> FloatArray:
+        return self.engine(ready_for_network(self.network, self.inputs, batch, self.device))
+
     def _decoded(self, requests: Iterable[Request]) -> Iterator[Tensor | ImageError]:
-        return self.inputs.load(requests, self.workers, 4 * self.settings.batch_size)
+        # As few as keep the decoders busy where they share the processors with the network.
+        shared = self.device.type == "cpu"
+        ahead = 2 * self.workers if shared else 4 * self.settings.batch_size
+        inputs = ReadyInputs(self.inputs, self._ready) if self._ready else self.inputs
+        return inputs.load(requests, self.workers, ahead)
 
 
-class UnitRows:
-    """The rows of one unit as their images come in; slices of one row are pooled."""
+def ready_for_network(
+    network: Network, inputs: Inputs, batch: Tensor, device: torch.device
+) -> Tensor:
+    """Prepared inputs (n, ...) as the network takes them, images with their channels last."""
+    ready = inputs.preparation.finish(batch.to(device), network.channels)
+    return ready.contiguous(memory_format=torch.channels_last) if ready.ndim == 4 else ready
 
-    def __init__(self, counts: list[int], shape: tuple[int, ...], instances: str) -> None:
-        self._counts, self._instances = counts, instances
-        start = -np.inf if instances == "max" else 0.0
-        self._sum = np.full((len(counts), *shape), start, np.float32)
-        self.rejected: dict[int, str] = {}
 
-    def add(self, places: list[int], features: FloatArray) -> None:
-        """Features (n, ...) of images that belong to these rows."""
-        if self._instances == "keep":
-            self._sum[places] = features
-        elif self._instances == "max":
-            np.maximum.at(self._sum, places, features)
-        else:
-            # In the order of the slices, whatever the batches: one row's sum is always the same.
-            np.add.at(self._sum, places, features)
+def seed_of(row: bytes) -> int:
+    """What an image's draws are made from: its pixels, so that all slices of a volume agree."""
+    return int(image_digest(row)[:15], 16)
 
-    def values(self) -> FloatArray:
-        """(row, ...), NaN where rejected."""
-        values = self._sum
-        if self._instances == "mean":
-            values /= np.reshape(np.array(self._counts, np.float32), (-1, *[1] * (values.ndim - 1)))
-        values[list(self.rejected)] = np.nan
-        return values
+
+def _rows(tasks: Sequence[UnitTask]) -> list[bytes]:
+    return [row for task in tasks for row in task.rows]

@@ -11,8 +11,17 @@ import numpy as np
 from mvp.config import EvaluateConfig
 from mvp.errors import DataError
 from mvp.features import FeatureTable
-from mvp.learners.comparison import FUSION, HeadFamily
-from mvp.statistics import Interval, PatientBootstrap, auroc
+from mvp.learners.comparison import FUSION, MEAN, HeadFamily
+from mvp.stages._accuracy import (
+    NO_CHOICE,
+    UNDEFINED_CHOICE,
+    AccuracyDifferenceRow,
+    AccuracyRow,
+    accuracies,
+    accuracy_differences,
+)
+from mvp.stages._resampling import Resampling
+from mvp.statistics import auroc
 from mvp.types import BoolArray, FloatArray, Labels, one_hot
 
 
@@ -62,6 +71,8 @@ class Evaluation:
     Attributes:
         metrics: one row per model and label.
         differences: the fusion against the best single view and against the mean.
+        accuracies: one row per model and label with several classes.
+        accuracy_differences: of these labels, the same comparison by accuracy.
         curves: for each model (study, output) probabilities of the test studies.
         truth: (study, output) 0, 1 or NaN.
         outputs: names of the columns.
@@ -73,6 +84,8 @@ class Evaluation:
 
     metrics: list[MetricRow]
     differences: list[DifferenceRow]
+    accuracies: list[AccuracyRow]
+    accuracy_differences: list[AccuracyDifferenceRow]
     curves: Mapping[str, FloatArray]
     truth: FloatArray
     outputs: tuple[str, ...]
@@ -99,6 +112,14 @@ class Evaluation:
     def difference_records(self) -> list[dict[str, Any]]:
         """The difference rows as plain dictionaries."""
         return [asdict(row) for row in self.differences]
+
+    def accuracy_records(self) -> list[dict[str, Any]]:
+        """The rows of accuracy as plain dictionaries."""
+        return [asdict(row) for row in self.accuracies]
+
+    def accuracy_difference_records(self) -> list[dict[str, Any]]:
+        """The differences of accuracy as plain dictionaries."""
+        return [asdict(row) for row in self.accuracy_differences]
 
 
 def evaluate(
@@ -134,25 +155,37 @@ def evaluate(
         )
     tested, truth = table.select(rows), one_hot(labels.select(rows))
     predicted = heads.predict(tested)
-    bootstrap = _Resampling(tested, settings, seed)
+    resampling = Resampling(tested.groups, settings, seed)
     outputs = labels.outputs
     metrics = [
-        bootstrap.row(model, name, truth[:, i], predicted[model][:, i])
+        _metric_row(resampling, model, name, truth[:, i], predicted[model][:, i])
         for i, name in enumerate(outputs)
         for model in heads.models
     ]
-    chosen = _best_views(heads, table, labels, inner & seen)
-    differences = []
-    for i, name in enumerate(outputs):
-        for other, how in chosen.get(name, ()):
-            differences.append(
-                bootstrap.difference(
-                    name, other, how, truth[:, i], predicted[FUSION][:, i], predicted[other][:, i]
-                )
-            )
+    validation = inner & seen
+    guessed = heads.predict(table.select(validation)) if validation.any() else {}
+    chosen = _best_views(heads, table, labels.select(validation), guessed)
+    differences = [
+        _difference_row(
+            resampling,
+            name,
+            other,
+            how,
+            truth[:, i],
+            predicted[FUSION][:, i],
+            predicted[other][:, i],
+        )
+        for i, name in enumerate(outputs)
+        for other, how in chosen.get(name, ())
+    ]
+    alone = {v: int(table.only([v]).presence.sum()) for v in heads.models if v in heads.singles}
     return Evaluation(
         metrics=metrics,
         differences=differences,
+        accuracies=accuracies(labels.select(rows), predicted, resampling),
+        accuracy_differences=accuracy_differences(
+            labels.select(rows), predicted, labels.select(validation), guessed, resampling, alone
+        ),
         curves=predicted,
         truth=truth,
         outputs=outputs,
@@ -163,101 +196,66 @@ def evaluate(
     )
 
 
-class _Resampling:
-    """Draws patients once for every set of rows that models can score."""
-
-    def __init__(self, table: FeatureTable, settings: EvaluateConfig, seed: int) -> None:
-        self.groups, self.settings, self.seed = table.groups, settings, seed
-        self._kept: dict[bytes, PatientBootstrap] = {}
-
-    def row(self, model: str, label: str, y: FloatArray, p: FloatArray) -> MetricRow:
-        """AUROC and AUPRC of one model on the rows that it can score."""
-        area, precision = self._on(~np.isnan(p), y, p), self._on(~np.isnan(p), y, p, "auprc")
-        return MetricRow(
-            model,
-            label,
-            area.estimate,
-            area.low,
-            area.high,
-            precision.estimate,
-            precision.low,
-            precision.high,
-            area.n,
-            area.positives,
-            area.negatives,
-            area.patients,
-        )
-
-    def difference(
-        self, label: str, other: str, how: str, y: FloatArray, p: FloatArray, q: FloatArray
-    ) -> DifferenceRow:
-        """AUROC of p minus that of q, paired, on the rows that both can score."""
-        both = ~np.isnan(p) & ~np.isnan(q)
-        gap = _nothing(self.settings)
-        if both.any():
-            gap = self._bootstrap(both).paired_difference(y[both], p[both], q[both])
-        return DifferenceRow(
-            label, other, how, gap.estimate, gap.low, gap.high, gap.n, gap.positives
-        )
-
-    def _on(self, rows: BoolArray, y: FloatArray, p: FloatArray, metric: str = "auroc") -> Interval:
-        if not rows.any():
-            return _nothing(self.settings)
-        return self._bootstrap(rows).interval(y[rows], p[rows], metric)
-
-    def _bootstrap(self, rows: BoolArray) -> PatientBootstrap:
-        kept = self._kept.get(rows.tobytes())
-        if kept is None:
-            kept = PatientBootstrap(
-                self.groups[rows],
-                draws=self.settings.draws,
-                seed=self.seed,
-                level=self.settings.level,
-            )
-            self._kept[rows.tobytes()] = kept
-        return kept
-
-
-def _nothing(settings: EvaluateConfig) -> Interval:
-    return Interval(
-        estimate=None,
-        low=None,
-        high=None,
-        level=settings.level,
-        draws=settings.draws,
-        undefined_draws=settings.draws,
-        n=0,
-        positives=0,
-        patients=0,
+def _metric_row(
+    resampling: Resampling, model: str, label: str, y: FloatArray, p: FloatArray
+) -> MetricRow:
+    """AUROC and AUPRC of one model on the rows that it can score."""
+    said = ~np.isnan(p)
+    area = resampling.metric(said, y, p, "auroc")
+    precision = resampling.metric(said, y, p, "auprc")
+    return MetricRow(
+        model,
+        label,
+        area.estimate,
+        area.low,
+        area.high,
+        precision.estimate,
+        precision.low,
+        precision.high,
+        area.n,
+        area.positives,
+        area.negatives,
+        area.patients,
     )
 
 
+def _difference_row(
+    resampling: Resampling,
+    label: str,
+    other: str,
+    how: str,
+    y: FloatArray,
+    p: FloatArray,
+    q: FloatArray,
+) -> DifferenceRow:
+    """AUROC of p minus that of q, paired, on the rows that both can score."""
+    gap = resampling.difference(~np.isnan(p) & ~np.isnan(q), y, p, q)
+    return DifferenceRow(label, other, how, gap.estimate, gap.low, gap.high, gap.n, gap.positives)
+
+
 def _best_views(
-    heads: HeadFamily, table: FeatureTable, labels: Labels, inner: BoolArray
+    heads: HeadFamily, table: FeatureTable, labels: Labels, guessed: Mapping[str, FloatArray]
 ) -> dict[str, list[tuple[str, str]]]:
     """For each output what the fusion is compared with, and how that was chosen.
 
-    The choice is made on validation rows: the best view on the test rows would be a moving
-    target that chance favours.
+    The choice is made on validation rows, by their labels and what the models say of them: the
+    best view on the test rows would be a moving target that chance favours.
     """
     views = [m for m in heads.models if m in heads.singles]
-    if not views:
-        return {}
-    truth = one_hot(labels.select(inner))
-    predicted = heads.predict(table.select(inner)) if inner.any() else {}
+    truth = one_hot(labels)
     chosen: dict[str, list[tuple[str, str]]] = {}
     for i, name in enumerate(labels.outputs):
         able = [v for v in views if name in heads.singles[v].outputs]
-        areas = {v: _area(truth[:, i], predicted[v][:, i]) for v in able} if predicted else {}
+        areas = {v: _area(truth[:, i], guessed[v][:, i]) for v in able} if guessed else {}
         defined = {v: a for v, a in areas.items() if a is not None}
         if defined:
             chosen[name] = [(max(defined, key=lambda v: defined[v]), "validation")]
         elif able:
             # Validation has one class: the view that most studies have stands in, and it is said.
             common = max(able, key=lambda v: int(table.only([v]).presence.sum()))
-            chosen[name] = [(common, "most studies (validation is undefined)")]
+            chosen[name] = [(common, UNDEFINED_CHOICE)]
         if name in chosen:
-            chosen[name].append(("mean", "no choice"))
+            chosen[name].append((MEAN, NO_CHOICE))
     return chosen
 
 

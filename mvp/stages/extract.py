@@ -2,53 +2,39 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from types import TracebackType
 from typing import Any
 
-import numpy as np
 import torch
+from torch import Tensor
+from tqdm import tqdm
 
 from mvp.config import ExtractConfig, NetworkConfig
+from mvp.data.draws import Draws
 from mvp.data.inputs import ImageInputs, Inputs, TextInputs
 from mvp.data.reading.inventory import FileRecord
 from mvp.data.text_preparation import TextPreparation
 from mvp.data.transforms import Transform
-from mvp.features import FeatureKey, KeyStore, Writer, image_digest, row_id
-from mvp.networks import Capture, Network, inference, weights_digest
-from mvp.stages._extraction import ExtractResult, ExtractRun
+from mvp.errors import ImageError
+from mvp.features import KeyStore, UnitTask, Writer, image_digest
+from mvp.networks import Network
+from mvp.networks.engines import open_engine
+from mvp.stages._extraction import ExtractResult, ExtractRun, ready_for_network
+from mvp.stages._feature_key import feature_key, rows_of, surroundings
 from mvp.types import FloatArray
 
-__all__ = ["ExtractResult", "extract", "feature_key", "fresh_rows", "rows_of", "surroundings"]
-
-
-def feature_key(
-    view: str,
-    network: Network,
-    config: NetworkConfig,
-    preparation: Transform | TextPreparation,
-    settings: ExtractConfig,
-) -> FeatureKey:
-    """The key of the features that this network, layer and preparation give."""
-    capture = Capture(network, config.layer, config.pooling)
-    return FeatureKey(
-        view=view,
-        weights=weights_digest(network, without_classifier=not capture.uses_classifier),
-        architecture=config.name,
-        layer=capture.layer_name,
-        pooling=config.pooling,
-        transform=preparation.digest,
-        instances=settings.instances,
-        dtype=settings.dtype,
-    )
-
-
-def rows_of(record: FileRecord, instances: str) -> list[bytes]:
-    """The row ids of a readable file: one for each of its slices, or one for all of them."""
-    count = record.instances if instances == "keep" else 1
-    return [row_id(str(record.pixels), i) for i in range(count)]
+__all__ = [
+    "ExtractResult",
+    "Extraction",
+    "extract",
+    "feature_key",
+    "fresh_rows",
+    "rows_of",
+    "surroundings",
+]
 
 
 def fresh_rows(
@@ -61,6 +47,7 @@ def fresh_rows(
     settings: ExtractConfig,
     device: torch.device,
     workers: int = 2,
+    draws: Draws | None = None,
 ) -> tuple[FloatArray, dict[int, str]]:
     """Features (row, ...) of some rows from their images, to be held against stored ones.
 
@@ -70,42 +57,197 @@ def fresh_rows(
         inputs: what the network is shown.
         images: the files or texts of the rows, and maybe others.
         rows: row ids.
-        settings: batch size, and what becomes of slices.
+        settings: batch size, engine, and what becomes of slices.
         device: where the network runs.
         workers: decoding threads.
+        draws: as for `Extraction`.
 
     Returns:
         The features, NaN where there are none, and for those rows the reason.
     """
-    files = {str(record.pixels): record for record in images}
-    network.module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    with Capture(network, config.layer, config.pooling) as capture, inference(network):
-        run = ExtractRun(capture, inputs, files, device, workers, settings, ExtractResult("", ""))
+    result = ExtractResult("", "")
+    with ExitStack() as stack:
+        bar = stack.enter_context(tqdm(total=0, disable=True))
+        run = _opened(stack, network, config, inputs, settings, device, workers, result, bar, draws)
+        run.take({str(record.pixels): record for record in images})
         return run.fresh(rows)
 
 
-def surroundings(device: torch.device) -> dict[str, Any]:
-    """What may change the numbers in their last digits without being part of the key."""
-    import PIL
-    import torchvision
+def _opened(
+    stack: ExitStack,
+    network: Network,
+    config: NetworkConfig,
+    inputs: Inputs,
+    settings: ExtractConfig,
+    device: torch.device,
+    workers: int,
+    result: ExtractResult,
+    bar: Any,
+    draws: Draws | None,
+) -> ExtractRun:
+    """A run whose engine stands until the stack is closed."""
+    before = time.perf_counter()
+    example = ready_for_network(network, inputs, torch.stack(inputs.synthetic()), device)
+    engine = stack.enter_context(open_engine(network, config, settings, device, example))
+    result.seconds["start"] += time.perf_counter() - before
+    return ExtractRun(network, inputs, device, workers, settings, result, engine, bar, draws)
 
-    return {
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "numpy": np.__version__,
-        "pillow": PIL.__version__,
-        "timm": _version("timm"),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "machine": platform.machine(),
-        "threads": torch.get_num_threads() if device.type == "cpu" else 0,
-    }
 
+class Extraction:
+    """One view's features being made: opened once, given its images in any number of parts.
 
-def _version(library: str) -> str:
-    try:
-        return importlib.metadata.version(library)
-    except importlib.metadata.PackageNotFoundError:
-        return "absent"
+    Several processes may do this on one store at a time: they share the units.
+
+    Args:
+        network: with its final weights; left as it was found.
+        config: which layers, and how they are pooled.
+        inputs: what the network is shown, by a deterministic preparation; no other is taken.
+        store: the features of this network's key.
+        settings: batch size, unit size, tolerance, compression, engine, what becomes of slices.
+        device: where the network runs.
+        workers: decoding threads; the features do not depend on it.
+        verify: compare the digests of all stored bytes first; damaged units are recomputed.
+        progress: show a bar.
+        draws: random changes of every image that are cached beside it; None for the image alone.
+        twins: features of the same network, preparation and engine under another view's name:
+            what they hold is copied, and goes through no network again.
+
+    Raises:
+        TypeError: the preparation is not deterministic.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        config: NetworkConfig,
+        inputs: Inputs,
+        store: KeyStore,
+        *,
+        settings: ExtractConfig,
+        device: torch.device,
+        workers: int = 2,
+        verify: bool = False,
+        progress: bool = True,
+        draws: Draws | None = None,
+        twins: Sequence[KeyStore] = (),
+    ) -> None:
+        if not isinstance(inputs, ImageInputs | TextInputs) or not isinstance(
+            inputs.preparation, Transform | TextPreparation
+        ):
+            raise TypeError("extraction takes a Transform: nothing random may touch the images")
+        self.store, self.settings, self.inputs = store, settings, inputs
+        self.result = ExtractResult(store.key.view, store.key.digest)
+        self._network, self._config = network, config
+        self._device, self._workers = device, workers
+        self._verify, self._progress, self._draws = verify, progress, draws
+        self._twins = twins
+        self._stack = ExitStack()
+        self._run: ExtractRun | None = None
+        self._writer: Writer | None = None
+
+    def __enter__(self) -> Extraction:
+        self.result.recomputed_units = self.store.discard_damaged(deep=self._verify)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        return self._stack.__exit__(kind, error, traceback)
+
+    def add(
+        self,
+        images: Iterable[FileRecord],
+        *,
+        ready: Mapping[str, Sequence[Tensor | ImageError]] | None = None,
+        wait: bool = True,
+    ) -> None:
+        """Make sure that every one of these images has its features in the store.
+
+        Args:
+            images: readable files or texts. The same pixels are one image, wherever they lie.
+            ready: digest of a file's bytes to its prepared instances, of those that are decoded
+                already; the others are decoded now.
+            wait: for units that other processes compute; otherwise these may still be open.
+
+        Raises:
+            ConfigError: the engine cannot run this network.
+            StaleError: this machine gives other numbers than those in the store.
+            StorageError: the store cannot be written; found out before the network runs.
+        """
+        started = time.perf_counter()
+        store, result = self.store, self.result
+        files = {str(record.pixels): record for record in images}
+        wanted = [row for r in files.values() for row in rows_of(r, self.settings.instances)]
+        waiting = [row for row, there in zip(wanted, store.has(wanted), strict=True) if not there]
+        if waiting or (self._verify and self._run is None):
+            run, writer = self._opened()
+            run.take(files, ready)
+            waiting = run.set_aside_known_rejects(waiting, store.rejected)
+            waiting = self._copied(waiting, run, writer)
+            if waiting:
+                run.compute(self._planned(waiting, wanted, run, writer), writer, wait=wait)
+            store.refresh(gone=True)
+        result.rows = int(store.has(wanted).sum())
+        result.rejected, ours = {}, set(wanted)
+        for row, reason in store.rejected.items():
+            if row in ours:
+                result.rejected.setdefault(image_digest(row), reason)
+        result.seconds["total"] += time.perf_counter() - started
+
+    def _planned(
+        self, rows: Sequence[bytes], available: Sequence[bytes], run: ExtractRun, writer: Writer
+    ) -> list[UnitTask]:
+        return writer.plan(
+            rows,
+            self.store.shape or run.shape,
+            self.settings.unit_rows,
+            self._surroundings,
+            available=set(available),
+            compression=self.settings.compression,
+        )
+
+    def _copied(self, rows: list[bytes], run: ExtractRun, writer: Writer) -> list[bytes]:
+        """Take what a twin has already seen; the rows that are left."""
+        for twin in self._twins:
+            twin.refresh()
+            seen = twin.has(rows)
+            there = [row for row, has in zip(rows, seen, strict=True) if has]
+            for task in writer.claimed(self._planned(there, there, run, writer) if there else []):
+                values = twin.read(task.rows).reshape(len(task.rows), *task.segment.shape)
+                writer.commit(task, values, {})
+            self.store.refresh()
+            left = self.store.has(rows)
+            rows = [row for row, has in zip(rows, left, strict=True) if not has]
+        return rows
+
+    def _opened(self) -> tuple[ExtractRun, Writer]:
+        """The engine and the writer, made ready when the first image waits for them."""
+        if self._run is None or self._writer is None:
+            writer = self._stack.enter_context(Writer(self.store))
+            writer.require_place()
+            label = f"extract {self.store.key.view}"
+            bar = self._stack.enter_context(
+                tqdm(total=0, desc=label, unit="img", disable=not self._progress)
+            )
+            run = _opened(
+                self._stack,
+                self._network,
+                self._config,
+                self.inputs,
+                self.settings,
+                self._device,
+                self._workers,
+                self.result,
+                bar,
+                self._draws,
+            )
+            self._surroundings = surroundings(self._device, self.settings)
+            self.store.agree_with_golden(self._surroundings, run.golden, self.settings.tolerance)
+            self._run, self._writer = run, writer
+        return self._run, self._writer
 
 
 def extract(
@@ -120,62 +262,20 @@ def extract(
     workers: int = 2,
     verify: bool = False,
     progress: bool = True,
+    draws: Draws | None = None,
 ) -> ExtractResult:
-    """Make sure that every image has its features in the store.
-
-    Several processes may do this on one store at a time: they share the units.
-
-    Args:
-        network: with its final weights; left as it was found.
-        config: which layers, and how they are pooled.
-        inputs: what the network is shown, by a deterministic preparation; no other is taken.
-        images: readable files or texts. The same pixels are one image, wherever they lie.
-        store: the features of this network's key.
-        settings: batch size, unit size, tolerance, compression, what becomes of slices.
-        device: where the network runs.
-        workers: decoding threads; the features do not depend on it.
-        verify: compare the digests of all stored bytes first; damaged units are recomputed.
-        progress: show a bar.
-
-    Raises:
-        TypeError: the preparation is not deterministic.
-        StaleError: this machine gives other numbers than those in the store.
-        StorageError: the store cannot be written; found out before the network runs.
-    """
-    if not isinstance(inputs, ImageInputs | TextInputs) or not isinstance(
-        inputs.preparation, Transform | TextPreparation
-    ):
-        raise TypeError("extraction takes a Transform: nothing random may touch the images")
-    started = time.perf_counter()
-    result = ExtractResult(store.key.view, store.key.digest)
-    result.recomputed_units = store.discard_damaged(deep=verify)
-    files = {str(record.pixels): record for record in images}
-    wanted = [row for record in files.values() for row in rows_of(record, settings.instances)]
-    waiting = [row for row, there in zip(wanted, store.has(wanted), strict=True) if not there]
-    if waiting or verify:
-        with Writer(store) as writer:
-            writer.require_place()
-            network.module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            with Capture(network, config.layer, config.pooling) as capture, inference(network):
-                run = ExtractRun(capture, inputs, files, device, workers, settings, result)
-                here = surroundings(device)
-                store.agree_with_golden(here, run.golden, settings.tolerance)
-                waiting = run.set_aside_known_rejects(waiting, store.rejected)
-                if waiting:
-                    tasks = writer.plan(
-                        waiting,
-                        store.shape or run.shape,
-                        settings.unit_rows,
-                        here,
-                        available=set(wanted),
-                        compression=settings.compression,
-                    )
-                    run.compute(tasks, writer, progress)
-        store.refresh(gone=True)
-    result.rows = int(store.has(wanted).sum())
-    ours = set(wanted)
-    for row, reason in store.rejected.items():
-        if row in ours:
-            result.rejected.setdefault(image_digest(row), reason)
-    result.seconds["total"] = time.perf_counter() - started
-    return result
+    """Make sure that every image has its features in the store; see `Extraction`."""
+    with Extraction(
+        network,
+        config,
+        inputs,
+        store,
+        settings=settings,
+        device=device,
+        workers=workers,
+        verify=verify,
+        progress=progress,
+        draws=draws,
+    ) as extraction:
+        extraction.add(images)
+    return extraction.result

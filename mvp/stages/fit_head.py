@@ -14,7 +14,7 @@ from mvp.errors import DataError
 from mvp.features import FeatureTable
 from mvp.learners.comparison import FUSION, HeadFamily
 from mvp.learners.guards import class_counts
-from mvp.learners.head import Head
+from mvp.learners.head import Head, Tta
 from mvp.types import BoolArray, Labels
 
 log = logging.getLogger("mvp")
@@ -46,6 +46,7 @@ def fit_head(
     train: BoolArray,
     inner: BoolArray,
     seed: int,
+    tta: Tta = "mean",
     progress: bool = True,
 ) -> FitHeadResult:
     """Fit a learner on all views together, and on each view alone.
@@ -58,6 +59,7 @@ def fit_head(
         train: (study,) True for training rows.
         inner: (study,) True for the rows of early stopping, of other patients.
         seed: decides everything random.
+        tta: what the heads are fitted on of a study's draws; see `Head.fit`.
         progress: show a bar.
 
     Raises:
@@ -69,7 +71,7 @@ def fit_head(
     bar = tqdm(models, desc=f"fit {learner}", unit="head", disable=not progress)
     for model in bar:
         if result is None:
-            head, rows, inner_rows = _fit(learner, options, table, labels, train, inner, seed)
+            head, rows, inner_rows = _fit(learner, options, table, labels, train, inner, seed, tta)
             result = FitHeadResult(HeadFamily(head, {}), rows, inner_rows)
             continue
         own = table.only([model])
@@ -78,7 +80,9 @@ def fit_head(
             result.notes.append(f"{model} alone is not fitted for {note}")
             log.warning(result.notes[-1])
         if some.targets:
-            result.heads.singles[model] = _fit(learner, options, own, some, train, inner, seed)[0]
+            result.heads.singles[model] = _fit(
+                learner, options, own, some, train, inner, seed, tta
+            )[0]
     assert result is not None
     return result
 
@@ -91,6 +95,7 @@ def _fit(
     train: BoolArray,
     inner: BoolArray,
     seed: int,
+    tta: Tta,
 ) -> tuple[Head, int, int]:
     seen = table.presence.any(axis=1)
     rows, inner_rows = np.flatnonzero(train & seen), np.flatnonzero(inner & seen)
@@ -105,7 +110,7 @@ def _fit(
     if len(inner_rows):
         validation = (table.select(inner_rows), labels.select(inner_rows))
     head = Head.fit(
-        learner, options, fitting, labels.select(rows), validation=validation, seed=seed
+        learner, options, fitting, labels.select(rows), validation=validation, seed=seed, tta=tta
     )
     return head, len(rows), len(inner_rows)
 

@@ -1,6 +1,6 @@
 """Metrics that know when they are undefined, and intervals from resampling patients."""
 
 from mvp.statistics.bootstrap import Interval, PatientBootstrap
-from mvp.statistics.metrics import auprc, auroc
+from mvp.statistics.metrics import accuracy, auprc, auroc, hits
 
-__all__ = ["Interval", "PatientBootstrap", "auprc", "auroc"]
+__all__ = ["Interval", "PatientBootstrap", "accuracy", "auprc", "auroc", "hits"]

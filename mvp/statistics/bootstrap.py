@@ -38,7 +38,7 @@ class Interval:
         draws: number of resamples.
         undefined_draws: how many of them lacked a class and were left out.
         n: known rows.
-        positives: how many of them are positive.
+        positives: how many of them are positive; of a mean, how many are above zero.
         patients: number of different patients among them.
     """
 
@@ -119,6 +119,40 @@ class PatientBootstrap:
         """
         return self._interval(y, [p, other], metric)
 
+    def mean(self, values: ArrayLike) -> Interval:
+        """The mean of some values with its percentile interval.
+
+        Of `hits` it is the accuracy; of the hits of one model minus those of another the paired
+        difference, from the same draws as every other interval.
+
+        Args:
+            values: (row,) rows as in `groups`; NaN is unknown, and the row is left out.
+
+        Raises:
+            DataError: unequal lengths, or a value that is infinite.
+        """
+        column = np.asarray(values, dtype=np.float64)
+        if column.shape != self._member.shape or np.isinf(column).any():
+            raise DataError(
+                f"a mean was given values of shape {column.shape} for resamples of "
+                f"{len(self._member)} rows, or infinite ones"
+            )
+        known = ~np.isnan(column)
+        member, column = self._member[known], column[known]
+        patients = len(self._times_drawn)
+        own = np.stack(
+            [np.bincount(member, column, patients), np.bincount(member, minlength=patients)]
+        )
+        drawn = np.empty((2, self.draws))
+        step = max(1, _ELEMENTS_AT_ONCE // patients)
+        for start in range(0, self.draws, step):
+            part = slice(start, start + step)
+            drawn[:, part] = own @ self._times_drawn[:, part]
+        sums, counts = drawn
+        means = sums[counts > 0] / counts[counts > 0]
+        estimate = float(column.mean()) if len(column) else None
+        return self._summary(estimate, means, len(column), int((column > 0).sum()), member)
+
     def _interval(self, y: ArrayLike, scores: list[ArrayLike], metric: str) -> Interval:
         if metric not in METRICS:
             raise ConfigError(f"there is no metric {metric!r}; there are {', '.join(METRICS)}")
@@ -137,6 +171,17 @@ class PatientBootstrap:
                 weights = self._times_drawn[member, part]
                 values[part] = _difference(METRICS[metric], rankings, weights)
         defined = values[~np.isnan(values)]
+        return self._summary(estimate, defined, len(labels), int(labels.sum()), member)
+
+    def _summary(
+        self,
+        estimate: float | None,
+        defined: NDArray[np.float64],
+        n: int,
+        positives: int,
+        member: NDArray[Any],
+    ) -> Interval:
+        """An interval from the values of those draws in which the metric is defined."""
         low = high = None
         if len(defined) >= LEAST_DEFINED * self.draws:
             tail = (1 - self.level) / 2
@@ -148,8 +193,8 @@ class PatientBootstrap:
             self.level,
             self.draws,
             self.draws - len(defined),
-            len(labels),
-            int(labels.sum()),
+            n,
+            positives,
             len(np.unique(member)),
         )
 

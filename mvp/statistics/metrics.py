@@ -1,4 +1,4 @@
-"""AUROC and AUPRC, also with row weights for many resamples at once."""
+"""AUROC, AUPRC and accuracy; areas also with row weights for many resamples at once."""
 
 from __future__ import annotations
 
@@ -39,6 +39,49 @@ def auprc(y: ArrayLike, p: ArrayLike) -> float | None:
     Args and errors as in `auroc`.
     """
     return _single(weighted_auprc, y, p)
+
+
+def accuracy(y: ArrayLike, p: ArrayLike) -> float | None:
+    """Share of rows whose most probable class is the true one; None where fewer than two classes
+    are among the known rows.
+
+    Args and errors as in `hits`.
+    """
+    right = hits(y, p)
+    known = ~np.isnan(right)
+    if len(np.unique(np.asarray(y, dtype=np.float64)[known])) < 2:
+        return None
+    return float(right[known].mean())
+
+
+def hits(y: ArrayLike, p: ArrayLike) -> Float:
+    """Whether the most probable class is the true one, for every row.
+
+    Args:
+        y: (row,) index of the class; NaN is unknown.
+        p: (row, class) probabilities; of equal ones the first counts.
+
+    Returns:
+        (row,) 1 where it is, 0 where it is not, NaN where the label is unknown.
+
+    Raises:
+        DataError: other labels, probabilities of known rows that are not finite, or unequal
+            lengths.
+    """
+    labels, chances = np.asarray(y, dtype=np.float64), np.asarray(p, dtype=np.float64)
+    if labels.ndim != 1 or chances.ndim != 2 or len(chances) != len(labels):
+        raise DataError(
+            f"labels and probabilities have shapes {labels.shape}, {chances.shape}, "
+            "expected (row,) and (row, class)"
+        )
+    known = ~np.isnan(labels)
+    if not np.isin(labels[known], np.arange(chances.shape[1])).all():
+        raise DataError(f"accuracy was given labels that are none of {chances.shape[1]} classes")
+    if not np.isfinite(chances[known]).all():
+        raise DataError("accuracy was given probabilities that are not finite")
+    right = np.full(len(labels), np.nan)
+    right[known] = chances[known].argmax(axis=1) == labels[known]
+    return right
 
 
 def known_rows(y: ArrayLike, *scores: ArrayLike) -> tuple[Any, Any, list[Any]]:

@@ -25,6 +25,20 @@ def test_what_says_nothing_has_the_range_of_its_type(dtype):
         np.testing.assert_array_equal(unit_range(values, UNSAID, config), wanted)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_range_in_whole_numbers_gives_what_float64_gives_rounded(dtype):
+    """Bit for bit, or the same film would have other features than are stored of it."""
+    top = np.iinfo(dtype).max
+    values, rng = levels(dtype, top + 1), np.random.default_rng(0)
+    ranges = [(0, top), (0, 4095), (-1024, 3071), (0.5, 100.25), (-3e9, 7e9), (0, 1), (7, 1 << 22)]
+    ranges += [tuple(sorted(rng.integers(-70_000, 140_000, 2))) for _ in range(20)]
+    for low, high in ranges:
+        found = unit_range(values, Shown(float(low), float(high)), FULL)
+        exact = np.clip((values.astype(np.float64) - low) / (float(high) - low), 0, 1)
+        assert found.dtype == np.float32
+        assert found.tobytes() == exact.astype(np.float32).tobytes()
+
+
 @pytest.mark.parametrize("config", [FULL, BY_FILE])
 def test_floats_have_a_full_range_when_the_file_says_it(config):
     values = np.array([[-1024, 0, 3071, 9000, -9000]], np.float32)

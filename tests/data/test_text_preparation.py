@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvp.config import TextConfig
-from mvp.config.sections import ALPHABET
+from mvp.config.network import ALPHABET
 from mvp.data.inputs import TextInputs
 from mvp.data.loading import Request
 from mvp.data.reading.limits import Limits

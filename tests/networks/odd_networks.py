@@ -125,3 +125,79 @@ class Transformer(VisionTransformer):
         )
         # As torchvision leaves it, the classifier gives zeros.
         nn.init.normal_(self.heads.head.weight)
+
+
+class Shifted(Tiny):
+    """Holds a buffer of its own that it adds to the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("shift", torch.ones(3, 1, 1))
+
+    def features(self, x):
+        return super().features(x + self.shift)
+
+
+class ConvolutionLast(nn.Module):
+    """Its logits come from a convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(3, 4, 3)
+        self.last = nn.Conv2d(4, 5, 1)
+
+    def forward(self, x):
+        return self.last(self.body(x)).mean((2, 3))
+
+
+class Standardised(nn.Conv2d):
+    """A convolution that changes its weights before it uses them."""
+
+    def forward(self, x):
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return self._conv_forward(x, weight, self.bias)
+
+
+class StandardisedFirst(Tiny):
+    """Its first convolution cannot be folded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = Standardised(3, 8, 3, padding=1)
+
+
+class SeesTheImageTwice(Tiny):
+    """The image goes into a convolution and past it."""
+
+    def forward(self, x):
+        return super().forward(x) + x.mean((1, 2, 3))[:, None]
+
+
+class TwoEyes(Tiny):
+    """Two convolutions see the image."""
+
+    def features(self, x):
+        return super().features(x) + self.unused(x).mean((2, 3))
+
+
+class ChangesTheImage(Tiny):
+    """The convolution sees something else than the image."""
+
+    def features(self, x):
+        return super().features(x.square())
+
+
+class LooksAtValues(Tiny):
+    """Asks what its activations are while it computes."""
+
+    def features(self, x):
+        seen = super().features(x)
+        return seen if float(seen.sum()) > 0 else -seen
+
+
+class NeedsValuesToBeBuilt(Tiny):
+    """Asks what its weights are while it is built."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.largest = float(self.body.weight.detach().max())

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mvp.config import NetworkConfig, TextConfig
-from mvp.config.sections import ALPHABET
+from mvp.config.network import ALPHABET
 from mvp.data.text_preparation import TextPreparation
 from mvp.networks import Capture, build_view, inference, load_weights, restore_view, save_weights
 from mvp.networks.text import build_text

@@ -1,6 +1,6 @@
 """What a person reads says what it rests on."""
 
-from mvp.reports import comparison_text, write_csv, write_page
+from mvp.reports import accuracy_text, comparison_text, write_csv, write_page
 
 
 def record(model, n, positives, auroc=0.9):
@@ -34,6 +34,32 @@ GAINS = [
         "positives": 1,
     }
 ]
+RIGHT = [
+    {
+        "model": model,
+        "label": "<b>y</b>",
+        "accuracy": value,
+        "low": value,
+        "high": value,
+        "majority": 0.25,
+        "n": n,
+        "correct": 3,
+        "patients": n,
+    }
+    for model, value, n in (("a", None, 3), ("mean", 0.5, 40), ("fusion", 0.75, 40))
+]
+MORE_RIGHT = [
+    {
+        "label": "<b>y</b>",
+        "other": other,
+        "chosen_on": "validation",
+        "difference": difference,
+        "low": 0.125,
+        "high": 0.375,
+        "n": 40,
+    }
+    for other, difference in (("a", None), ("mean", 0.25))
+]
 
 
 def test_few_studies_and_missing_classes_show_in_the_comparison():
@@ -42,6 +68,16 @@ def test_few_studies_and_missing_classes_show_in_the_comparison():
     assert "undefined" in line
     assert "-0.100 [no interval] vs a" in line
     assert "n=40" not in line
+
+
+def test_accuracy_says_what_it_rests_on_and_what_naming_one_class_would_reach():
+    head, _, line = accuracy_text(RIGHT, MORE_RIGHT).splitlines()
+    assert head.split()[:3] == ["label", "n", "majority"]
+    assert line.split()[1:4] == ["40", "0.250", "undefined"]
+    assert "undefined n=3" in line
+    assert "0.750 [0.750, 0.750]" in line
+    assert line.endswith("undefined  +0.250 [+0.125, +0.375]")
+    assert "fusion - mean" not in accuracy_text(RIGHT, []).splitlines()[0]
 
 
 def test_undefined_is_written_out_never_left_blank_or_half(tmp_path):
@@ -62,12 +98,16 @@ def test_the_page_escapes_what_strangers_wrote(tmp_path):
         "warnings": ["<i>"],
         "rows": ROWS,
         "differences": GAINS,
+        "accuracy": RIGHT,
+        "accuracy_differences": MORE_RIGHT,
     }
     made = {"digest": "d", "split": "s", "seed": 0, "keys": {}, "versions": {"python": "3"}}
     write_page(tmp_path / "r.html", report, made, ["p.png"])
     page = (tmp_path / "r.html").read_text()
     assert "<script>" not in page
     assert "<b>x</b>" not in page
+    assert "<b>y</b>" not in page
     assert "&lt;b&gt;x&lt;/b&gt;" in page
+    assert "+0.250 [+0.125, +0.375]" in page
     assert "undefined" in page
     assert "http" not in page.replace("</html>", "")

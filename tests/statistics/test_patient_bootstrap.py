@@ -151,3 +151,40 @@ def test_wrong_use_is_refused() -> None:
         boot.interval([0, 1, 1], [0.1, 0.2, 0.3])
     with pytest.raises(ConfigError, match="auroc, auprc"):
         boot.interval([0, 1], [0.1, 0.2], "f1")
+
+
+def test_a_mean_equals_resampling_the_rows_of_drawn_patients_by_hand() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat([f"p{i}" for i in range(15)], rng.integers(1, 5, 15))
+    values = rng.integers(0, 2, len(groups)).astype(float)
+    values[::6] = np.nan
+    boot = PatientBootstrap(groups, draws=60, seed=3)
+    by_hand = [
+        np.nanmean(values.repeat(times[np.unique(groups, return_inverse=True)[1]]))
+        for times in boot._times_drawn.T
+    ]
+    result = boot.mean(values)
+    assert (result.low, result.high) == pytest.approx(np.quantile(by_hand, [0.025, 0.975]))
+    assert result.estimate == np.nanmean(values)
+    assert result.n == (~np.isnan(values)).sum()
+    assert result.positives == np.nansum(values)
+
+
+def test_a_mean_of_repeated_rows_is_no_surer() -> None:
+    values = np.random.default_rng(0).integers(0, 2, 80).astype(float)
+    once = PatientBootstrap(np.arange(80), seed=0).mean(values)
+    twice = PatientBootstrap(np.repeat(np.arange(80), 2), seed=0).mean(np.repeat(values, 2))
+    assert (once.low, once.high) == pytest.approx((twice.low, twice.high))
+    assert (once.n, twice.n, twice.patients) == (80, 160, 80)
+
+
+def test_a_mean_of_which_nothing_is_known_has_no_value() -> None:
+    result = PatientBootstrap(["a", "b"], draws=20, seed=0).mean([np.nan, np.nan])
+    assert (result.estimate, result.low, result.high, result.n) == (None, None, None, 0)
+    assert result.undefined_draws == 20
+
+
+@pytest.mark.parametrize("values", [[1.0], [1.0, np.inf]])
+def test_a_mean_of_other_rows_or_of_infinite_values_is_refused(values) -> None:
+    with pytest.raises(DataError):
+        PatientBootstrap(["a", "b"], seed=0).mean(values)

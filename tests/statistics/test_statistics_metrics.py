@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import accuracy_score, average_precision_score, roc_auc_score
 
 from mvp.errors import DataError
-from mvp.statistics import auprc, auroc
+from mvp.statistics import accuracy, auprc, auroc, hits
 from mvp.statistics.metrics import Ranking, weighted_auprc, weighted_auroc
 
 
@@ -62,3 +62,41 @@ def test_unknown_rows_are_left_out() -> None:
 def test_wrong_input_is_refused(y, p) -> None:
     with pytest.raises(DataError):
         auroc(y, p)
+
+
+def test_accuracy_agrees_with_scikit_learn_on_the_known_rows() -> None:
+    rng = np.random.default_rng(0)
+    y, p = rng.integers(0, 4, 90).astype(float), rng.dirichlet(np.ones(4), 90)
+    y[::7] = np.nan
+    known = ~np.isnan(y)
+    assert accuracy(y, p) == accuracy_score(y[known], p[known].argmax(axis=1))
+    np.testing.assert_array_equal(np.isnan(hits(y, p)), ~known)
+
+
+def test_of_equal_probabilities_the_first_class_counts() -> None:
+    np.testing.assert_array_equal(hits([0, 1, np.nan], np.full((3, 2), 0.5)), [1, 0, np.nan])
+
+
+@pytest.mark.parametrize("y", [[2.0, 2.0, np.nan], [np.nan] * 3])
+def test_accuracy_among_one_class_is_undefined(y) -> None:
+    assert accuracy(y, np.full((3, 3), 1 / 3)) is None
+
+
+def test_a_model_that_says_nothing_of_unknown_rows_has_an_accuracy() -> None:
+    p = np.array([[0.9, 0.1], [0.2, 0.8], [np.nan, np.nan]])
+    assert accuracy([0, 1, np.nan], p) == 1
+
+
+@pytest.mark.parametrize(
+    ("y", "p"),
+    [
+        ([0, 2], [[0.5, 0.5], [0.5, 0.5]]),
+        ([0, 0.5], [[0.5, 0.5], [0.5, 0.5]]),
+        ([0, 1], [[0.5, 0.5], [np.nan, 0.5]]),
+        ([0, 1], [[0.5, 0.5]]),
+        ([0, 1], [0.5, 0.5]),
+    ],
+)
+def test_wrong_classes_are_refused(y, p) -> None:
+    with pytest.raises(DataError):
+        hits(y, p)

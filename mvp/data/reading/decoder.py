@@ -57,8 +57,9 @@ def answer_to(request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray | Non
     """What a request is answered with: a header, and the pixels that it announces.
 
     Args:
-        request: `operation` ("stack", "examine" or "burned in"), `path`, `limits`; for a stack
-            `instances` (numbers, or null for all) and `digest` (what the file's must be, or null).
+        request: `operation` ("stack", "examine", "examine and stack" or "burned in"), `path`,
+            `limits`; for a stack `instances` (numbers, or null for all) and `digest` (what the
+            file's must be, or null), for both together `most` (a stack of more is not sent).
     """
     path, limits = Path(request["path"]), Limits(**request["limits"])
     _end_at(limits.max_seconds + _GRACE_SECONDS)
@@ -71,7 +72,13 @@ def answer_to(request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray | Non
                 allowance.begin(size, limits.max_seconds)
                 return {"said": burned_in(path, limits)}, None
             digest = digest_file(path)
-            return {"digest": digest, **_examined(path, limits, size)}, None
+            content, stack = _examined(path, limits, size)
+            content["digest"] = digest
+            if request["operation"] == "examine":
+                return content, None
+            if stack is None or len(stack) > request["most"]:
+                return {"content": content}, None
+            return {"content": content, **_header(stack, len(stack))}, stack.pixels
     except Exception as error:  # noqa: BLE001 - decoders raise anything; all of it is one reject
         return {"error": _fields(error), "digest": digest}, None
     finally:
@@ -93,30 +100,34 @@ def _stack(
         if there != list(range(total)):
             shown = [stack.shown_at(i) for i in there]
             stack = Stack(np.ascontiguousarray(stack.pixels[there]), shown)
-    pixels = stack.pixels
-    header = {
-        "shape": pixels.shape,
-        "dtype": pixels.dtype.name,
+    return _header(stack, total), stack.pixels
+
+
+def _header(stack: Stack, total: int) -> dict[str, Any]:
+    return {
+        "shape": stack.pixels.shape,
+        "dtype": stack.pixels.dtype.name,
         "shown": [shown.to_json() for shown in _shown(stack)],
         "total": total,
     }
-    return header, pixels
 
 
-def _examined(path: Path, limits: Limits, size: int) -> dict[str, Any]:
+def _examined(path: Path, limits: Limits, size: int) -> tuple[dict[str, Any], Stack | None]:
+    """What is in a file, and its images if it holds any."""
     if path.name.lower().endswith(TEXT_SUFFIXES):
         allowance.begin(size, limits.max_seconds)
         text = read_text(path, limits)
         found = {"pixels": text_digest(text), "shape": [len(text)], "bits": 8}
-        return {**found, "instances": 1, "look": ""}
+        return {**found, "instances": 1, "look": ""}, None
     stack = _decoded(path, limits, size)
-    return {
+    content = {
         "pixels": pixel_digest(stack),
         "shape": stack.pixels.shape[1:],
         "bits": stack.pixels.dtype.itemsize * 8,
         "instances": len(stack),
         "look": thumbnail(stack.pixels[len(stack) // 2]).hex(),
     }
+    return content, stack
 
 
 def _decoded(path: Path, limits: Limits, size: int) -> Stack:

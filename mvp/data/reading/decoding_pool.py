@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
-import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from io import BufferedReader, BufferedWriter
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
-
-from mvp.data.reading.decoding_wire import (
-    Hangup,
-    as_bytes,
-    died,
-    hear_ready,
-    overworked,
-    receive,
-    receive_into,
-    send,
-    too_slow,
-)
+from mvp.data.reading.decoding_process import Decoder
+from mvp.data.reading.decoding_wire import Hangup, died, given_up, overworked, too_slow
 from mvp.data.reading.limits import Pixels
-from mvp.errors import MvpError
 
 # How exactly the time limit is kept, how long a process may take to start, and how long it may
 # have nothing to do.
@@ -36,119 +19,29 @@ _TICK_SECONDS, _START_SECONDS, _IDLE_SECONDS = 0.1, 120.0, 60.0
 # A tick that comes later than this was not slow: the process was stopped.
 _STOPPED_SECONDS = 2.0
 _ALARM, _BUSY = (int(getattr(signal, name, 0)) for name in ("SIGALRM", "SIGPROF"))
-# The same modules are found as here, whatever the working directory holds.
-_PROGRAM = (
-    "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
-    "from mvp.data.reading.decoder import main; main()"
-)
-# A process for each thread: libraries need no threads of their own. One film's memory is kept for
-# the next one: given back to the system and taken again, it costs as much as decoding (glibc).
-_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
-    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
-}
 
 
-class Decoder:
-    """One process. It is used by one thread at a time.
-
-    Raises:
-        MvpError: no process can be started.
-    """
+class Errand:
+    """What several requests are made for; `Pool.end` ends all of them."""
 
     def __init__(self) -> None:
-        folders = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100 - "" is here
-        try:
-            # No multiprocessing: a user's script without a main guard must not be run again.
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _PROGRAM, json.dumps(folders)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                bufsize=1 << 16,
-                env={**os.environ, **_ENVIRONMENT},
-            )
-        except OSError as error:
-            raise _no_start(str(error.strerror)) from None
-        self._requests = cast(BufferedWriter, self.process.stdin)
-        self._answers = cast(BufferedReader, self.process.stdout)
-        self.expired = False
-
-    def wait_until_ready(self) -> None:
-        """Return when it has loaded what it needs."""
-        try:
-            hear_ready(self._answers)
-        except (Hangup, OSError):
-            self.kill()
-            raise _no_start(f"it ends with {self.process.returncode}") from None
-
-    def ask(self, request: dict[str, Any]) -> tuple[dict[str, Any], Pixels | None]:
-        """Its answer, and the pixels that come with it.
-
-        Raises:
-            Hangup, OSError: it is dead.
-        """
-        send(self._requests, request)
-        answer = receive(self._answers)
-        if "dtype" not in answer:
-            return answer, None
-        pixels = np.empty(answer["shape"], answer["dtype"])
-        receive_into(self._answers, as_bytes(pixels))
-        return answer, pixels
-
-    @property
-    def alive(self) -> bool:
-        """Whether it can be asked."""
-        return not self.expired and self.process.poll() is None
-
-    def expire(self) -> None:
-        """End it, from another thread, because its time is over."""
-        self.expired = True
-        self.process.kill()
-
-    def kill(self) -> None:
-        """End it and wait until it is gone."""
-        self.process.kill()
-        self._hang_up()
-        self.process.wait()
-
-    def close(self) -> None:
-        """Let it end; it has nothing to do."""
-        self._hang_up()
-        try:
-            self.process.wait(5)
-        except subprocess.TimeoutExpired:
-            self.kill()
-
-    def abandon(self) -> None:
-        """Forget it without ending it: it is another process's child."""
-        # Below the buffers: their locks may be held by threads that this process does not have,
-        # and what they hold is the other process's to send.
-        for stream in (self._requests, self._answers):
-            stream.raw.close()
-        self.process.returncode = 0  # or Python would warn that it still runs
-
-    def _hang_up(self) -> None:
-        for stream in (self._requests, self._answers):
-            with contextlib.suppress(OSError):
-                stream.close()
+        self.ended = False
 
 
 class Pool:
     """As many decoders as threads ask at a time; a thread of its own keeps the time limit."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # One thread may come here twice: an iterator that was dropped ends its errand wherever it
+        # is collected.
+        self._lock = threading.RLock()
         self._idle: list[Decoder] = []
         self._deadlines: dict[Decoder, float] = {}
         self._watcher: threading.Thread | None = None
         self._used = time.monotonic()
 
     def ask(
-        self, request: dict[str, Any], file: str, seconds: float
+        self, request: dict[str, Any], file: str, seconds: float, errand: Errand | None = None
     ) -> tuple[dict[str, Any], Pixels | None]:
         """The answer to a request about one file.
 
@@ -156,13 +49,16 @@ class Pool:
             request: see `mvp.data.reading.decoder.answer_to`.
             file: for errors.
             seconds: after that the decoder is ended, and another will take the next file.
+            errand: what it is asked for.
 
         Raises:
-            ImageError: the file is slow, or no decoder survives it.
+            ImageError: the file is slow, no decoder survives it, or the errand has ended.
             MvpError: no decoder can be started.
         """
         for last in (False, True):
-            decoder = self._take(seconds)
+            if errand is not None and errand.ended:
+                raise given_up(file)
+            decoder = self._take(seconds, errand)
             try:
                 answer = decoder.ask(request)
             except BaseException as error:
@@ -172,6 +68,8 @@ class Pool:
                 if not isinstance(error, Hangup | OSError):
                     raise
                 ended_by = -decoder.process.returncode
+                if errand is not None and errand.ended:
+                    raise given_up(file) from None
                 if decoder.expired or (last and ended_by == _ALARM):
                     raise too_slow(file, seconds) from None
                 if ended_by == _ALARM:
@@ -180,6 +78,14 @@ class Pool:
             break
         self._give_back(decoder)
         return answer
+
+    def end(self, errand: Errand) -> None:
+        """Nobody waits any more for what is asked for this errand, now or later."""
+        with self._lock:
+            errand.ended = True
+            for decoder in self._deadlines:
+                if decoder.errand is errand:
+                    decoder.expire()
 
     def close(self) -> None:
         """End all decoders."""
@@ -202,7 +108,7 @@ class Pool:
         with self._lock:
             return [d.process.pid for d in (*self._idle, *self._deadlines)]
 
-    def _take(self, seconds: float) -> Decoder:
+    def _take(self, seconds: float, errand: Errand | None) -> Decoder:
         with self._lock:
             if self._watcher is None:
                 self._watcher = threading.Thread(target=self._watch, daemon=True)
@@ -210,12 +116,12 @@ class Pool:
             while self._idle:
                 decoder = self._idle.pop()
                 if decoder.alive:
-                    self._deadlines[decoder] = time.monotonic() + seconds
+                    self._begin(decoder, seconds, errand)
                     return decoder
                 decoder.kill()
         decoder = Decoder()
         with self._lock:
-            self._deadlines[decoder] = time.monotonic() + _START_SECONDS
+            self._begin(decoder, _START_SECONDS, errand)
         try:
             decoder.wait_until_ready()
         except BaseException:
@@ -225,6 +131,11 @@ class Pool:
         with self._lock:
             self._deadlines[decoder] = time.monotonic() + seconds
         return decoder
+
+    def _begin(self, decoder: Decoder, seconds: float, errand: Errand | None) -> None:
+        self._deadlines[decoder], decoder.errand = time.monotonic() + seconds, errand
+        if errand is not None and errand.ended:
+            decoder.expire()  # ended since it was asked
 
     def _drop(self, decoder: Decoder) -> None:
         with self._lock:
@@ -257,14 +168,6 @@ class Pool:
             for decoder in idle:
                 decoder.close()
             return
-
-
-def _no_start(cause: str) -> MvpError:
-    return MvpError(
-        "no decoder process can be started",
-        cause=cause,
-        remedy=f"see what this says: {sys.executable} -c 'import mvp.data.reading.decoder'",
-    )
 
 
 class _Process:

@@ -127,3 +127,8 @@ def too_slow(file: str, seconds: float) -> ImageError:
         cause="it is damaged, or lies on a slow disk",
         remedy="replace the file, or raise data.max_seconds if it is genuine",
     )
+
+
+def given_up(file: str) -> ImageError:
+    """The error of a file that nobody waits for any more."""
+    return ImageError("reading the file was given up: nobody needs it any more", path=file)

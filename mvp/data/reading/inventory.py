@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from os import stat_result
 from pathlib import Path
+from typing import TypeVar
 
 from tqdm import tqdm
 
-from mvp.data.ahead import work_ahead
-from mvp.data.reading.decoding import examine
-from mvp.data.reading.decoding_pool import pool
+from mvp.data.ahead import run_ahead, work_ahead
+from mvp.data.reading.decoding import Content, Decoded, examine, examine_and_decode
+from mvp.data.reading.decoding_pool import Errand, pool
 from mvp.data.reading.limits import Limits, check_file
 from mvp.data.reading.readers import READER_VERSION
+from mvp.data.reading.records import FileRecord, Remembered, plain, stamp_of, stands
 from mvp.data.reading.texts import TEXT_VERSION
 from mvp.data.splits.near import LOOK_VERSION
 from mvp.errors import DataError, ImageError
 
-# A file changed within this time of its scan may change again without a new time stamp.
-_RACE_NS = 2_000_000_000
+__all__ = ["FileRecord", "Inventory", "plain"]
+
+Prepared = TypeVar("Prepared")
+
 # The versions are in the name: what another one decoded is not remembered.
 _TABLE = f"files_reader_{READER_VERSION}_text_{TEXT_VERSION}_look_{LOOK_VERSION}"
 _SCHEMA = f"""create table if not exists {_TABLE} (
@@ -32,60 +34,6 @@ _SCHEMA = f"""create table if not exists {_TABLE} (
 )"""
 # What a kill may cost: so many decoded files, or so many seconds.
 _BATCH_FILES, _BATCH_SECONDS = 1000, 10.0
-
-
-@dataclass(frozen=True)
-class FileRecord:
-    """One file.
-
-    Attributes:
-        file: where it lies.
-        digest: digest of its bytes; "" when it cannot be read at all.
-        pixels: digest of its decoded pixels and of how the file says they are shown, or of its
-            text, for every readable file; None for the others. A stack of one has the digest of
-            its one image.
-        error: why it cannot be used, or "".
-        shape: of one instance, (H, W) or (H, W, 3), of a text (characters,); () where it could
-            not be decoded.
-        bits: of one sample as decoded, 8, 16 or 32; 0 where it could not be decoded.
-        instances: images in it, 1 unless it is a volume; 0 where it could not be decoded.
-        size: bytes.
-        mtime_ns: when it was changed, nanoseconds since 1970.
-        look: `mvp.data.splits.near.thumbnail` of its middle instance in hexadecimal; "" of a text,
-            and where it could not be decoded.
-    """
-
-    file: str
-    digest: str
-    pixels: str | None
-    error: str
-    shape: tuple[int, ...] = ()
-    bits: int = 0
-    instances: int = 0
-    size: int = 0
-    mtime_ns: int = 0
-    look: str = ""
-
-
-# Size, time of change and time of change of status: the last one moves when a copy that keeps
-# time stamps is laid over a file.
-_Stamp = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class _Remembered:
-    stamp: _Stamp
-    scanned_ns: int
-    record: FileRecord
-
-    def holds(self, stamp: _Stamp) -> bool:
-        # A file that did not decode may do so now, with other limits or libraries.
-        settled = self.stamp == stamp and self.scanned_ns - stamp[1] > _RACE_NS
-        return settled and not self.record.error
-
-
-def _stamp(status: stat_result) -> _Stamp:
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 class Inventory:
@@ -117,33 +65,86 @@ class Inventory:
         """
         wanted = list(dict.fromkeys(files))
         remembered = self._remembered(wanted)
-        records: dict[str, FileRecord] = {}
-        fresh: list[_Remembered] = []
 
-        def one(file: str) -> list[_Remembered]:
-            return [_look(file, limits, remembered.get(file))]
+        def one(file: str) -> list[tuple[Remembered, None]]:
+            def found() -> tuple[Content, None]:
+                return examine(file, limits), None
+
+            return [_look(file, limits, remembered.get(file), found)]
 
         found = work_ahead(one, wanted, lambda _: 1, workers, 16 * max(1, workers))
-        bar = tqdm(found, total=len(wanted), desc="files", unit="", disable=not progress)
-        stored = time.monotonic()
+        records: dict[str, FileRecord] = {}
         try:
-            for file, seen in zip(wanted, bar, strict=True):
-                records[file] = seen.record
-                if seen.record.digest and seen is not remembered.get(file):
-                    fresh.append(seen)
-                late = time.monotonic() - stored > _BATCH_SECONDS
-                if len(fresh) >= _BATCH_FILES or (fresh and late):
-                    self._remember(fresh)
-                    fresh, stored = [], time.monotonic()
+            for record, _ in self._storing(wanted, remembered, found, progress):
+                records[record.file] = record
         except KeyboardInterrupt:
             found.close()
             pool().close()  # or a file that hangs would be waited for
             raise
-        finally:
-            # Also when a missing library or an interrupt ends it: what is decoded is decoded.
-            found.close()
-            self._remember(fresh)
         return records
+
+    def stream(
+        self,
+        files: Iterable[str],
+        limits: Limits,
+        *,
+        workers: int,
+        ahead: int,
+        prepare: Callable[[Decoded], Prepared],
+        most: int = 64,
+        progress: bool = False,
+    ) -> Generator[tuple[FileRecord, Prepared | None], None, None]:
+        """The records that `scan` gives, one by one, each file's pixels prepared where it is read.
+
+        A file that has to be read is decoded once, for its record and for whoever needs its
+        pixels. What was found is stored while the stream is taken from, and when it is closed.
+
+        Args:
+            files: paths; each comes once, in the order in which they are first named.
+            limits: what one file may cost.
+            workers: threads; what is yielded does not depend on their number.
+            ahead: while so many instances lie prepared and were not asked for, no further file is
+                begun. One that is under way may still add up to `most`.
+            prepare: called in a worker's thread with all instances of a file whose record is
+                made and holds; what it returns is handed on. Its ImageError leaves the record as
+                it is; any other error ends the stream.
+            most: a file of more instances is recorded only.
+            progress: show a bar.
+
+        Yields:
+            The record, and what `prepare` made; None for a file that was remembered and is
+            unchanged (it is not opened), that cannot be used, is a text, holds more than `most`
+            instances, or could not be prepared.
+
+        Raises:
+            DataError: the inventory cannot be used.
+            MissingExtraError: the library that reads one of the files is not installed.
+        """
+        wanted = list(dict.fromkeys(files))
+        remembered = self._remembered(wanted)
+        errand = Errand()
+
+        def one(file: str) -> tuple[Remembered, Prepared | None]:
+            def found() -> tuple[Content, Decoded | None]:
+                return examine_and_decode(file, limits, most=most, errand=errand)
+
+            seen, decoded = _look(file, limits, remembered.get(file), found)
+            if decoded is None:
+                return seen, None
+            try:
+                return seen, prepare(decoded)
+            except ImageError:
+                return seen, None
+
+        def weight(result: tuple[Remembered, Prepared | None]) -> int:
+            seen, prepared = result
+            return 1 if prepared is None else seen.record.instances
+
+        found = run_ahead(one, wanted, weight, workers, ahead)
+        try:
+            yield from self._storing(wanted, remembered, found, progress)
+        finally:
+            pool().end(errand)  # what is still being decoded is for nobody
 
     def known(self, files: Sequence[str]) -> dict[str, FileRecord]:
         """What is remembered, without opening any file; one that changed since is left out."""
@@ -154,9 +155,35 @@ class Inventory:
             except OSError:
                 known[file] = old.record  # the images may have been moved away since
                 continue
-            if old.stamp == _stamp(status):
+            if old.stamp == stamp_of(status):
                 known[file] = old.record
         return known
+
+    def _storing(
+        self,
+        wanted: Sequence[str],
+        remembered: dict[str, Remembered],
+        found: Generator[tuple[Remembered, Prepared | None], None, None],
+        progress: bool,
+    ) -> Iterator[tuple[FileRecord, Prepared | None]]:
+        """Hand on what is found, and store what is new of it."""
+        fresh: list[Remembered] = []
+        bar = tqdm(found, total=len(wanted), desc="files", unit="", disable=not progress)
+        stored = time.monotonic()
+        try:
+            for file, (seen, prepared) in zip(wanted, bar, strict=True):
+                if seen.record.digest and seen is not remembered.get(file):
+                    fresh.append(seen)
+                yield seen.record, prepared
+                del prepared
+                late = time.monotonic() - stored > _BATCH_SECONDS
+                if len(fresh) >= _BATCH_FILES or (fresh and late):
+                    self._remember(fresh)
+                    fresh, stored = [], time.monotonic()
+        finally:
+            # Also when a missing library or an interrupt ends it: what is decoded is decoded.
+            found.close()
+            self._remember(fresh)
 
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
@@ -172,7 +199,7 @@ class Inventory:
                 remedy="delete it; it is made anew",
             ) from None
 
-    def _remembered(self, files: Sequence[str]) -> dict[str, _Remembered]:
+    def _remembered(self, files: Sequence[str]) -> dict[str, Remembered]:
         found = {}
         with self._connected() as connection:
             for start in range(0, len(files), 500):
@@ -187,7 +214,7 @@ class Inventory:
                     path, size, mtime, ctime, scanned, digest, pixels, error = row[:8]
                     wide, bits, instances, look = row[8:]
                     shape = tuple(int(side) for side in wide.split())
-                    found[path] = _Remembered(
+                    found[path] = Remembered(
                         (size, mtime, ctime),
                         scanned,
                         FileRecord(
@@ -196,7 +223,7 @@ class Inventory:
                     )
         return found
 
-    def _remember(self, rows: Sequence[_Remembered]) -> None:
+    def _remember(self, rows: Sequence[Remembered]) -> None:
         if not rows:
             return
         with self._connected() as connection:
@@ -214,48 +241,41 @@ def _content(record: FileRecord) -> tuple[str, str | None, str, str, int, int, s
     return *said, shape, record.bits, record.instances, record.look
 
 
-def _look(file: str, limits: Limits, old: _Remembered | None) -> _Remembered:
-    """What a file is: `old` itself where it still holds."""
+_Pixels = TypeVar("_Pixels")
+
+
+def _look(
+    file: str,
+    limits: Limits,
+    old: Remembered | None,
+    find: Callable[[], tuple[Content, _Pixels | None]],
+) -> tuple[Remembered, _Pixels | None]:
+    """What a file is, `old` itself where it still holds; and the pixels that `find` found."""
     scanned = time.time_ns()
     try:
-        stamp = _stamp(check_file(Path(file), limits))
+        stamp = stamp_of(check_file(Path(file), limits))
     except ImageError as error:
-        return _Remembered((0, 0, 0), scanned, FileRecord(file, "", None, plain(error)))
+        return Remembered((0, 0, 0), scanned, FileRecord(file, "", None, plain(error))), None
     if old is not None and old.holds(stamp):
-        return old
-    record = _examine(file, limits, stamp)
+        return old, None
+    size, mtime, _ = stamp
+    content, pixels = find()
     # Bytes and pixels must be of one content: a file replaced in between would give the pixels
     # of one to the digest of the other.
-    if not _stands(file, stamp):
+    if not stands(file, stamp):
         reason = "the file changed while it was being read; run it again"
-        record = FileRecord(file, "", None, reason, size=stamp[0], mtime_ns=stamp[1])
-    return _Remembered(stamp, scanned, record)
-
-
-def _stands(file: str, stamp: _Stamp) -> bool:
-    try:
-        return _stamp(Path(file).stat()) == stamp
-    except OSError:
-        return False
-
-
-def _examine(file: str, limits: Limits, stamp: _Stamp) -> FileRecord:
-    size, mtime, _ = stamp
-    found = examine(file, limits)
-    return FileRecord(
+        record = FileRecord(file, "", None, reason, size=size, mtime_ns=mtime)
+        return Remembered(stamp, scanned, record), None
+    record = FileRecord(
         file,
-        found.digest,
-        found.pixels,
-        "" if found.error is None else plain(found.error),
-        found.shape,
-        found.bits,
-        found.instances,
+        content.digest,
+        content.pixels,
+        "" if content.error is None else plain(content.error),
+        content.shape,
+        content.bits,
+        content.instances,
         size,
         mtime,
-        found.look,
+        content.look,
     )
-
-
-def plain(error: ImageError) -> str:
-    """What happened and why, without the place: the row that holds it says where."""
-    return error.what + (f": {error.cause}" if error.cause else "")
+    return Remembered(stamp, scanned, record), pixels

@@ -89,14 +89,15 @@ def _page(image: Any, path: Path) -> Pixels:
         )
     white = image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == _MIN_IS_WHITE
     image.load()
-    pixels = _pixels_of(ImageOps.exif_transpose(image), path)
+    ImageOps.exif_transpose(image, in_place=True)
+    pixels = _pixels_of(image, path)
     # Pillow inverts such films at 8 bits and leaves them as they are at 16.
     return 65535 - pixels if white and pixels.dtype == np.uint16 else pixels
 
 
 def _pixels_of(image: Any, path: Path) -> Pixels:
     if image.mode in _GREY_16:
-        return np.asarray(image).astype(np.uint16)
+        return np.asarray(image).astype(np.uint16, copy=False)
     if image.mode == "I":
         wide = np.asarray(image)
         if wide.min() < 0 or wide.max() > np.iinfo(np.uint16).max:
@@ -105,7 +106,7 @@ def _pixels_of(image: Any, path: Path) -> Pixels:
     if image.mode == "F":
         return finite(np.asarray(image, dtype=np.float32)[None], path)[0]
     if image.mode in ("1", "L"):
-        return np.asarray(image.convert("L"))
+        return np.asarray(image if image.mode == "L" else image.convert("L"))
     if "A" in image.getbands() or "transparency" in image.info:
         return _on_black(image)
     return grey_if_grey(np.asarray(image.convert("RGB")))

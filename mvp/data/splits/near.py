@@ -105,7 +105,9 @@ def _points(pixels: Pixels, rows: tuple[float, float], columns: tuple[float, flo
     """256 x 256 points, evenly spread over a box; dark is 0 and bright 1."""
     spread = (np.arange(_POINTS) + 0.5) / _POINTS
     y, x = ((a + spread * (b - a)).astype(np.intp) for a, b in (rows, columns))
-    points = np.nan_to_num(pixels[y][:, x].astype(np.float64))
+    points = pixels.take(y, axis=0).take(x, axis=1).astype(np.float64)
+    if pixels.dtype.kind == "f":
+        points = np.nan_to_num(points)
     if points.ndim == 3:
         points = points.mean(axis=2)
     low, high = np.percentile(points[::2, ::2], (_LOW, _HIGH))

@@ -1,0 +1,48 @@
+"""One door to all engines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from mvp.config import ExtractConfig, NetworkConfig
+from mvp.networks.engines.base import Engine
+from mvp.networks.engines.exported import onnx_engine
+from mvp.networks.engines.hooked import torch_engine
+from mvp.networks.network import Network
+
+
+@contextmanager
+def open_engine(
+    network: Network,
+    config: NetworkConfig,
+    settings: ExtractConfig,
+    device: torch.device,
+    example: Tensor,
+) -> Iterator[Engine]:
+    """The engine that `settings.engine` names, ready to give features inside the `with` block.
+
+    "auto" is no engine: `mvp.networks.engines.choose_engine` decides which it is, once, since the
+    feature key names it.
+
+    Args:
+        network: with its final weights; moved to `device`, and otherwise left as it was found.
+        config: which layers, and how they are pooled.
+        settings: `engine`, `precision`, `compile` and `batch_size`.
+        device: where the network runs.
+        example: (n, 1 or 3, H, W) float32, a golden batch ready for the network; an engine that
+            is not torch is held against torch on it.
+
+    Raises:
+        ConfigError: the engine cannot run this network here, or gives other numbers than torch.
+        MissingExtraError: the engine's library is not installed.
+        ValueError: `settings.engine` is "auto".
+    """
+    if settings.engine == "auto":
+        raise ValueError('choose_engine says which engine "auto" is')
+    opening = onnx_engine if settings.engine == "onnxruntime" else torch_engine
+    with opening(network, config, settings, device, example) as engine:
+        yield engine

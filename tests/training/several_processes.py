@@ -1,0 +1,94 @@
+"""What each process of `torchrun` does in the tests; started alone, it trains by itself."""
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+from finetuning import Images, Net, data, train, view
+from test_finetune_bags import Volumes
+from torch import nn
+
+from mvp.errors import MvpError
+from mvp.training.processes import together
+
+
+class Still(Net):
+    """Nothing in it depends on which rows stand in a part together: no dropout."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop = nn.Identity()
+
+
+class Plain(Still):
+    """Nor batch norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.Identity()
+
+
+def still():
+    return Still()
+
+
+def plain():
+    return Plain()
+
+
+# Not AdamW: it makes whole steps of the rounding errors of a bias before batch norm, whose gradient
+# is zero.
+SETTINGS = {
+    "epochs": 2,
+    "head_epochs": 2,
+    "batch_size": 12,
+    "optimizer": "sgd",
+    "learning_rate": 0.05,
+}
+
+
+class Watched(Images):
+    """Notes in a file which rows a process reads, and may fail in one of them."""
+
+    def __init__(self, pixels, path, fails):
+        super().__init__(pixels)
+        self.path, self.fails = path, fails
+
+    def batches(self, order, size):
+        with self.path.open("a") as stream:
+            stream.write("".join(f"{row}\n" for row in order))
+        if self.fails and len(self.asked) > 60:
+            raise MvpError("the disk of this process is gone")
+        yield from super().batches(order, size)
+
+
+def main(folder, what):
+    torch.set_num_threads(1)
+    with together() as processes:
+        for name in ("plain", "still", "volumes"):
+            fails = what == "fails" and processes.rank == 1
+            rows = folder / f"{name}-{processes.rank}.rows"
+            images, values = Watched(data()[0], rows, fails), None
+            if name == "volumes":
+                # Several steps have a single volume, too few for two processes.
+                images = Volumes()
+                values = images.values
+            # In parts only where nothing depends on which rows stand in one together.
+            settings = {**SETTINGS, "accumulate": 2 if name == "plain" else 1}
+            network = f"several_processes:{'plain' if name == 'plain' else 'still'}"
+            result = train(
+                folder / name, view(network, **settings), images, values, processes=processes
+            )
+            sys.stdout.write(f"{processes.rank} {name} {result.best_loss!r} {result.images_seen}\n")
+
+
+if __name__ == "__main__":
+    place = Path(sys.argv[1])
+    place.mkdir(parents=True, exist_ok=True)
+    try:
+        main(place, sys.argv[2])
+    except MvpError as error:
+        sys.stderr.write(f"mvp: {error}\n")
+        sys.exit(1)
+    assert os.environ.get("WORLD_SIZE", "1") in ("1", "2", "3")
