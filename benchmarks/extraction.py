@@ -48,8 +48,8 @@ def write_weights(folder: Path) -> None:
         torch.save(models.get_model(name).state_dict(), folder / f"{name}.pth")
 
 
-def plain(folder: Path, name: str) -> Callable[[], int]:
-    """What a careful person writes in twenty lines."""
+def plain(folder: Path, name: str, workers: int) -> Callable[[], int]:
+    """What one writes in twenty lines, with the loader as it comes or with worker processes."""
     import torch
     from torch.utils.data import DataLoader, Dataset
     from torchvision import models, transforms
@@ -76,7 +76,7 @@ def plain(folder: Path, name: str) -> Callable[[], int]:
     def run() -> int:
         rows = []
         with torch.no_grad():
-            for batch in DataLoader(Films(), batch_size=BATCH, num_workers=2):
+            for batch in DataLoader(Films(), batch_size=BATCH, num_workers=workers):
                 model(batch)
                 rows.append(torch.relu(seen.pop()).mean((2, 3)))
         torch.save(torch.cat(rows), folder / "plain.pt")
@@ -195,7 +195,7 @@ def one(kind: str, folder: Path, name: str) -> None:
     """Measure one side in this process and print seconds and images."""
     side, _, detail = kind.partition(":")
     action = {
-        "plain": lambda: plain(folder, name),
+        "plain": lambda: plain(folder, name, int(detail or 0)),
         "mvp": lambda: with_mvp(folder, name, detail),
         "bare": lambda: bare(folder, name, detail),
         "thingsvision": lambda: thingsvision(folder, name),
@@ -248,10 +248,10 @@ def main(arguments: list[str]) -> None:
     # Not at the top: thingsvision's environment need not have what mvp needs.
     from mvp.reports import grid
 
-    kinds = ["plain", "mvp:torch", "mvp:onnxruntime", "bare:eager", "bare:channels-last"]
+    kinds = ["plain", "plain:2", "mvp:torch", "mvp:onnxruntime", "bare:eager", "bare:channels-last"]
     kinds += ["bare:torch", "bare:onnxruntime"]
     if asked.thingsvision:
-        kinds.insert(1, "thingsvision")
+        kinds.insert(2, "thingsvision")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_films(folder, asked.images)

@@ -53,7 +53,8 @@ def show(outcome: Any, json: bool = False) -> None:
     Of the processes that `torchrun` starts together, the first one speaks for all.
     """
     if os.environ.get("RANK", "0") != "0" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise typer.Exit(outcome.exit_code)
+        # Its exit code too: torchrun ends the others at the first one that is not 0.
+        raise typer.Exit()
     if json:
         text = json_format.dumps(outcome.to_json(), ensure_ascii=False, allow_nan=False)
         # The same value, in characters that a terminal shows as they stand.

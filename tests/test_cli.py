@@ -3,10 +3,13 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+import typer
 
 from mvp import cli
+from mvp.cli_common import show
 
 VERBS = [command.name or command.callback.__name__ for command in cli.app.registered_commands]
 # Not pydantic: typer takes it along itself when it is installed.
@@ -102,3 +105,16 @@ def test_no_traceback_reaches_a_user(monkeypatch, capsys, raised, said):
     assert said in err
     assert "Traceback" not in err
     assert "ZZCANARY" not in err
+
+
+@pytest.mark.parametrize(("rank", "code"), [("0", 4), ("1", 0)])
+def test_of_several_processes_the_first_one_speaks_and_ends_for_all(
+    rank, code, monkeypatch, capsys
+):
+    """torchrun would end the first one in the middle of a word if another ended with 4 before."""
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(typer.Exit) as stop:
+        show(SimpleNamespace(text="1 image rejected", exit_code=4))
+    assert stop.value.exit_code == code
+    assert capsys.readouterr().out == ("1 image rejected\n" if rank == "0" else "")

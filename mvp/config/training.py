@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from mvp.config.section import Section
 
@@ -13,8 +13,16 @@ Slices = Literal["max", "mean"]
 Precision = Literal["float32", "bfloat16", "float16"]
 # Where a step's size is not said and no GPU's memory can be measured.
 USUAL_BATCH_SIZE = 32
+AUTO = "auto"
 # They decide where things wait and what is told, never the weights.
 WITHOUT_EFFECT_ON_WEIGHTS = frozenset({"memory_gb", "checkpoint_minutes", "tensorboard", "window"})
+
+
+def _number_or_auto(value: Any) -> Any:
+    # Told here in one line: a union's own complaints would come once for each of its types.
+    if value != AUTO and (not isinstance(value, int) or value < 2):
+        raise ValueError(f'should be a whole number from 2 on, or "{AUTO}"')
+    return value
 
 
 class TrainingConfig(Section):
@@ -29,7 +37,9 @@ class TrainingConfig(Section):
     optimizer: Literal["adamw", "sgd"] = "adamw"
     nesterov: bool = False
     weight_decay: float = Field(default=1e-2, ge=0)
-    batch_size: Annotated[int, Field(ge=2)] | Literal["auto"] = USUAL_BATCH_SIZE
+    batch_size: Annotated[int | Literal["auto"], BeforeValidator(_number_or_auto)] = (
+        USUAL_BATCH_SIZE
+    )
     accumulate: int = Field(default=1, ge=1)
     precision: Precision = "float32"
     patience: int = Field(default=8, ge=1)

@@ -106,13 +106,14 @@ class Writer:
         surroundings: Mapping[str, Any],
         *,
         available: Container[bytes] | None = None,
+        again: bool = True,
         compression: Compression = "none",
     ) -> list[UnitTask]:
         """The units to compute so that all of `rows` are stored.
 
-        Units that an interrupted extraction left open come first, in their own segments, when
-        all of their rows can be computed here; what is in none becomes one new segment. Processes
-        plan one after the other, so no row is planned twice.
+        Units that another extraction left open come first, in their own segments, when all of
+        their rows can be computed here; what is in none becomes one new segment. Processes plan
+        one after the other, so what all of them can compute is planned once.
 
         Args:
             rows: row ids.
@@ -120,6 +121,8 @@ class Writer:
             unit_rows: most rows of a unit.
             surroundings: what the new rows are made with.
             available: rows that can be computed here; default: `rows`.
+            again: plan rows anew whose open unit has others that cannot be computed here;
+                otherwise they are left to that unit.
             compression: of a new segment.
 
         Raises:
@@ -135,8 +138,10 @@ class Writer:
             tasks = []
             for task in self._open_units():
                 ids = task.rows
-                if any(row in left for row in ids) and all(row in within for row in ids):
+                here = all(row in within for row in ids)
+                if here and any(row in left for row in ids):
                     tasks.append(task)
+                if here or not again:
                     for row in ids:
                         left.pop(row, None)
             if left:

@@ -244,5 +244,5 @@ def unknown_layer(network: str, layer: str, names: list[str]) -> ConfigError:
     near = difflib.get_close_matches(layer, names, n=3) or [n for n in names if "." not in n][:12]
     return ConfigError(
         f"network {network!r} has no layer {layer!r}; near it: {', '.join(near)}",
-        remedy='name one of its modules in network.layer, or "auto"',
+        remedy=f"name one of its modules, as `mvp networks --layers {network}` lists them",
     )

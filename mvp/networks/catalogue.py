@@ -54,8 +54,7 @@ def _from_torchvision(name: str, published: str) -> nn.Module:
     if name not in known:
         raise ConfigError(
             f"there is no network {name!r}" + nearest(name, [*OWN, *known]),
-            remedy="name a classifier of torchvision, timm:NAME, package.module:factory, "
-            + " or ".join(OWN),
+            remedy="name one that `mvp networks` lists, timm:NAME, or package.module:factory",
         )
     weights = None
     if published != NO_WEIGHTS:
@@ -125,7 +124,7 @@ def _from_timm(name: str, published: str) -> Network:
         raise ConfigError(
             f"timm {timm.__version__} has no network {model!r}"
             + nearest(model, timm.list_models()),
-            remedy="name one of timm.list_models()",
+            remedy="name one that `mvp networks --timm` lists",
         )
     tagged = model
     if published not in {NO_WEIGHTS, "pretrained", "DEFAULT"}:

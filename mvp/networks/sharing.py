@@ -46,6 +46,13 @@ class SharedNetworks:
         parts = {view: split_at(network, self.layer) for view, network in self.networks.items()}
         self._stem = parts[self._first][0]
         self._tails = {view: tail for view, (_, tail) in parts.items()}
+        if not any(True for _ in self._tails[self._first].parameters()):
+            # The views' labels may differ, and so may what each output of it means.
+            raise ConfigError(
+                f"layers up to {self.layer!r} are all that network "
+                f"{self.networks[self._first].name!r} has, its classifier too",
+                remedy=f'name an earlier layer, or "{ALL}" for one network of the same labels',
+            )
         first = self.networks[self._first].module
         for view, network in self.networks.items():
             if view != self._first:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mvp.config import ResolvedView
-from mvp.config.variants import stays_untrained, training_order
-from mvp.errors import ConfigError, MvpError
+from mvp.config.variants import training_order
 from mvp.files import read_json, write_json
-from mvp.networks import Capture, inference
 from mvp.pipeline.finetuning import FinetuneOutcome
 from mvp.pipeline.folds import fold_seed, folds_asked_for, saying_fold
-from mvp.pipeline.networks import initial_network, outputs_of, view_inputs, view_targets
+from mvp.pipeline.networks import outputs_of, view_targets
 from mvp.pipeline.project import Project
 from mvp.pipeline.provenance import write_provenance
 from mvp.pipeline.recording import Run, recording
@@ -31,6 +30,7 @@ from mvp.pipeline.sharing import (
     why_train,
     with_first_weights,
 )
+from mvp.pipeline.trainable import require_trainable
 from mvp.pipeline.training_rows import training_inputs
 from mvp.pipeline.workspace import FOLD
 from mvp.stages.finetune import finetune
@@ -144,8 +144,12 @@ def _group(
         return
     outcome.reasons |= dict.fromkeys(entries, reason or "asked for with --force")
     log.info("finetune %s: %s", " + ".join(entries), outcome.reasons[entries[0]])
+    # Alone, because it may fetch published weights.
+    with processes.first_before_others():
+        require_trainable(project, names, fold)
+    # Asked first: where nobody can tell, hours of training would end in an error.
+    seen = inherited(project, names, fold)
     for one in members:
-        _require_features(project, one.view)
         if one.rows and one.rows.volumes:
             _say_other_reduction(project, one.view)
         if processes.first:
@@ -157,7 +161,7 @@ def _group(
     for one, entry in zip(members, entries, strict=True):
         outcome.views[entry] = results[one.view.name]
     if processes.first:
-        _note_provenance(project, members, results, fold)
+        _note_provenance(project, members, results, seen, fold)
     # A network that starts from this one waits until it is whole.
     processes.meet()
 
@@ -210,7 +214,11 @@ def _train(
 
 
 def _note_provenance(
-    project: Project, members: list[Planned], results: dict[str, FinetuneResult], fold: str
+    project: Project,
+    members: list[Planned],
+    results: dict[str, FinetuneResult],
+    seen: list[Mapping[str, Any]],
+    fold: str,
 ) -> None:
     """Everybody of the group is in every member's provenance: its weights have seen them."""
     used = [
@@ -219,7 +227,6 @@ def _note_provenance(
         if one.rows is not None
         for i in np.concatenate([one.rows.train, one.rows.inner])
     ]
-    seen = inherited(project, [one.view.name for one in members], fold)
     for one in members:
         write_provenance(
             project.workspace.stage1(one.view.name, fold),
@@ -235,30 +242,6 @@ def _note_provenance(
                 "offered": offered_rows(project, one, fold),
             },
         )
-
-
-def _require_features(project: Project, view: ResolvedView) -> None:
-    """Refuse a layer or pooling that extraction cannot take, before hours of training."""
-    import torch
-
-    plain = view.network.model_copy(update={"weights": "none"})
-    outputs = outputs_of(view_targets(project, view))
-    network = initial_network(project, view.model_copy(update={"network": plain}), outputs)
-    inputs = view_inputs(project, project.manifest, view)
-    batch = inputs.preparation.finish(torch.stack(inputs.synthetic()[:1]), network.channels)
-    try:
-        with Capture(network, plain.layer, plain.pooling) as capture, inference(network):
-            capture(batch)
-        if stays_untrained(view) and capture.uses_classifier:
-            raise ConfigError(
-                f"layer {plain.layer!r} depends on the classifier, which nothing trains",
-                cause='training.freeze = "all" leaves the network as it is, its new classifier '
-                "with random values",
-                remedy='set network.layer to a layer before it, or to "auto"',
-            )
-    except MvpError as error:
-        error.view = view.name
-        raise
 
 
 def _say_other_reduction(project: Project, view: ResolvedView) -> None:

@@ -41,6 +41,8 @@ class InitOutcome:
             [
                 f"{self.table}: {self.rows} rows, read as {how}",
                 *(f"  guessed: {line}" for line in self.guesses),
+                "  taken for films of the chest: for other images set another [augment] preset, "
+                '"mammo", "mri", "photo" or "none"',
                 f"wrote {self.config}: read it through, then `mvp check`",
             ]
         )

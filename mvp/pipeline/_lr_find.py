@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mvp.config.variants import stays_untrained, trained_together
+from mvp.config.variants import FROZEN_BODY, stays_untrained, trained_together
 from mvp.errors import ConfigError
 from mvp.pipeline.project import Project
 from mvp.pipeline.recording import recording
@@ -89,7 +89,7 @@ def run_lr_find(
     project = Project(workspace, progress=progress)
     name = project.config.require_views([view])[0]
     resolved = project.view(name)
-    _require_training(project, name)
+    _require_training(project, name, phase)
     require_sources(project, [name])
     with recording(project.workspace, "lr-find") as run:
         rows = training_rows(project, resolved)
@@ -110,7 +110,7 @@ def run_lr_find(
         return LrFindOutcome(name, SETTINGS[phase], found, str(run.folder))
 
 
-def _require_training(project: Project, name: str) -> None:
+def _require_training(project: Project, name: str, phase: Literal["head", "all"]) -> None:
     view = project.view(name)
     why = None
     if view.imported or view.kind == "table":
@@ -131,4 +131,11 @@ def _require_training(project: Project, name: str) -> None:
             "no network of this view is trained, so there is no learning rate to find",
             view=name,
             cause=why,
+        )
+    if phase == "all" and view.training.freeze == FROZEN_BODY:
+        raise ConfigError(
+            "the head alone is trained, so learning_rate has no effect",
+            view=name,
+            cause='training.freeze = "all"',
+            remedy="test head_learning_rate with --phase head",
         )

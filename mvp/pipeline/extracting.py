@@ -103,9 +103,9 @@ def extract_views(
                     files = one.images(project, manifest)
                 _say_what_changed(project, manifest, one, len(store), files)
                 running.append(Running(extraction, files))
-            take_new_files(project, running, root=root, shard=shard)
-            every = sorted(frozenset[str]().union(*(at.files for at in running)))
-            records = project.inventory.scan(
+            unusable = take_new_files(project, running, root=root, shard=shard)
+            every = sorted(frozenset[str]().union(*(at.files for at in running)) - unusable.keys())
+            records = unusable | project.inventory.scan(
                 every,
                 project.limits(root),
                 workers=project.workers,

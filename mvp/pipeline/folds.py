@@ -190,5 +190,5 @@ def saying_fold(fold: str) -> Iterator[None]:
         yield
     except DataError as error:
         if fold != FOLD:
-            error.view = f"{error.view}, {fold}"
+            error.view = ", ".join(filter(None, (error.view, fold)))
         raise

@@ -18,6 +18,7 @@ _LIBRARIES = (
     "multiview-pipeline",
     "torch",
     "torchvision",
+    "timm",
     "zarr",
     "numpy",
     "scikit-learn",

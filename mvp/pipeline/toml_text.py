@@ -23,7 +23,7 @@ _COMMON: dict[str, tuple[str, dict[str, tuple[Any, str]]]] = {
         {"test": (0.25, ""), "stage2": (0.3, "")},
     ),
     "network": (
-        "a torchvision classifier, timm:NAME, or package.module:factory",
+        "`mvp networks` lists them; or timm:NAME, or package.module:factory",
         {
             "name": ("resnet18", ""),
             "weights": ("DEFAULT", 'published weights, a file, or "none"'),
@@ -33,6 +33,10 @@ _COMMON: dict[str, tuple[str, dict[str, tuple[Any, str]]]] = {
     "training": (
         "",
         {"epochs": (20, ""), "learning_rate": (1e-4, ""), "head_learning_rate": (1e-3, "")},
+    ),
+    "augment": (
+        "random changes of training images",
+        {"preset": ("cxr", 'the kind of image: "cxr", "mammo", "mri", "photo", "none"')},
     ),
     "head": (
         "",
@@ -116,7 +120,7 @@ def top(protocol: str = "holdout") -> list[str]:
 
 
 def common(changes: Mapping[str, Mapping[str, Any]] | None = None) -> list[str]:
-    """The tables that every start has: split, network, transform, training, head.
+    """The tables that every start has: split, network, transform, training, augment, head.
 
     Args:
         changes: other or further settings by table; a table that is none of these follows them.

@@ -254,15 +254,20 @@ class ExtractRun:
         if self.draws is None:
             values = self._through_network(batch)
         else:
-            # As many at a time as without draws: they must not cost more memory.
-            some = [
-                self._through_network(part)
-                for part in self.draws(batch, seeds).split(self.settings.batch_size)
-            ]
+            some = [self._through_network(part) for part in self._drawn(batch, seeds)]
             values = np.concatenate(some)
             values = values.reshape(len(batch), self.draws.number, *values.shape[1:])
         self.result.seconds["network"] += time.perf_counter() - before
         return values
+
+    def _drawn(self, batch: Tensor, seeds: Sequence[int]) -> Iterator[Tensor]:
+        """All draws of some images, as many at a time as without draws: no more memory is taken."""
+        assert self.draws is not None
+        size = self.settings.batch_size
+        images = max(1, size // self.draws.number)
+        for start in range(0, len(batch), images):
+            here = slice(start, start + images)
+            yield from self.draws(batch[here], seeds[here]).split(size)
 
     def _through_network(self, batch: Tensor) -> FloatArray:
         return self.engine(ready_for_network(self.network, self.inputs, batch, self.device))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -18,13 +19,15 @@ from mvp.data.inputs import ImageInputs, Inputs, TextInputs
 from mvp.data.reading.inventory import FileRecord
 from mvp.data.text_preparation import TextPreparation
 from mvp.data.transforms import Transform
-from mvp.errors import ImageError
+from mvp.errors import ImageError, StaleError, StoreDamagedError
 from mvp.features import KeyStore, UnitTask, Writer, image_digest
 from mvp.networks import Network
 from mvp.networks.engines import open_engine
 from mvp.stages._extraction import ExtractResult, ExtractRun, ready_for_network
 from mvp.stages._feature_key import feature_key, rows_of, surroundings
 from mvp.types import FloatArray
+
+log = logging.getLogger("mvp")
 
 __all__ = [
     "ExtractResult",
@@ -188,7 +191,9 @@ class Extraction:
             waiting = run.set_aside_known_rejects(waiting, store.rejected)
             waiting = self._copied(waiting, run, writer)
             if waiting:
-                run.compute(self._planned(waiting, wanted, run, writer), writer, wait=wait)
+                tasks = self._planned(waiting, wanted, again=wait)
+                run.compute(tasks, writer, wait=wait)
+            run.take({})  # what was prepared is needed no more, and may be very large
             store.refresh(gone=True)
         result.rows = int(store.has(wanted).sum())
         result.rejected, ours = {}, set(wanted)
@@ -198,14 +203,16 @@ class Extraction:
         result.seconds["total"] += time.perf_counter() - started
 
     def _planned(
-        self, rows: Sequence[bytes], available: Sequence[bytes], run: ExtractRun, writer: Writer
+        self, rows: Sequence[bytes], available: Sequence[bytes], *, again: bool
     ) -> list[UnitTask]:
+        run, writer = self._opened()
         return writer.plan(
             rows,
             self.store.shape or run.shape,
             self.settings.unit_rows,
             self._surroundings,
             available=set(available),
+            again=again,
             compression=self.settings.compression,
         )
 
@@ -215,13 +222,24 @@ class Extraction:
             twin.refresh()
             seen = twin.has(rows)
             there = [row for row, has in zip(rows, seen, strict=True) if has]
-            for task in writer.claimed(self._planned(there, there, run, writer) if there else []):
+            if not there or not self._vouched(twin, run):
+                continue
+            for task in writer.claimed(self._planned(there, there, again=False)):
                 values = twin.read(task.rows).reshape(len(task.rows), *task.segment.shape)
                 writer.commit(task, values, {})
             self.store.refresh()
             left = self.store.has(rows)
             rows = [row for row, has in zip(rows, left, strict=True) if not has]
         return rows
+
+    def _vouched(self, twin: KeyStore, run: ExtractRun) -> bool:
+        """Whether a twin's numbers, maybe made elsewhere, are those that this machine gives."""
+        try:
+            twin.agree_with_golden(self._surroundings, run.golden, self.settings.tolerance)
+        except (StaleError, StoreDamagedError) as error:
+            log.info("%s: nothing is copied from %s: %s", self.store.key.view, twin.key.view, error)
+            return False
+        return True
 
     def _opened(self) -> tuple[ExtractRun, Writer]:
         """The engine and the writer, made ready when the first image waits for them."""

@@ -109,7 +109,7 @@ def finetune(
         session.checkpoint,
         device,
         processes,
-        lambda: NetworkPhase(task(view), view.training.epochs),
+        lambda size: NetworkPhase(task(with_step_size(view, size)), view.training.epochs),
     )
     whole = task(with_step_size(view, size))
     phases = HeadPhase(whole, head_epochs(view)), NetworkPhase(whole, network_epochs(view))

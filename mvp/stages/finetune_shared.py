@@ -116,13 +116,13 @@ def finetune_shared(
 
     view = members[0].view
     name = " + ".join(one.view.name for one in members)
-    usual, epochs = tasks(view.training.step_size), view.training.epochs
+    epochs = view.training.epochs
     size = decided_step_size(
         view.training,
         session.checkpoint,
         device,
         processes,
-        lambda: SeveralNetworks(usual, epochs, shared),
+        lambda size: SeveralNetworks(tasks(size), epochs, shared),
     )
     whole = tasks(size)
     phases = SeveralHeads(whole, head_epochs(view)), SeveralNetworks(whole, epochs, shared)

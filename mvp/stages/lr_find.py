@@ -83,7 +83,11 @@ def lr_find(
         )
 
     size = decided_step_size(
-        view.training, None, device, Processes(), lambda: NetworkPhase(task(view), 1)
+        view.training,
+        None,
+        device,
+        Processes(),
+        lambda size: NetworkPhase(task(with_step_size(view, size)), 1),
     )
     whole = task(with_step_size(view, size))
     settings = whole.view.training

@@ -77,6 +77,7 @@ class Loop:
             self._phase(head)
             early = progress.done < head.epochs
             head.module.load_state_dict(self.best, strict=False)
+            head.forget()
             progress.phase, progress.done, progress.stale = "all", 0, 0
             self._start = None
             if progress.best_epoch:

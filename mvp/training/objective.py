@@ -90,6 +90,10 @@ class Objective(Protocol):
         """A step's rows in up to `number` parts of about the same number of inputs, in order."""
         ...
 
+    def inputs(self, rows: IntArray) -> int:
+        """How many inputs some rows are."""
+        ...
+
     def least_inputs(self, rows: IntArray) -> int:
         """The fewest inputs that any of the phase's networks is given of some rows."""
         ...
@@ -107,6 +111,10 @@ class Objective(Protocol):
         Modules that are fitted are in training mode while it runs, and in evaluation mode
         afterwards, also after an exception.
         """
+        ...
+
+    def forget(self) -> None:
+        """Let go of what was kept from step to step; called when the phase has ended."""
         ...
 
     def judge(self) -> tuple[Score, int]:

@@ -60,9 +60,13 @@ class HeadPhase:
         """See `Objective`."""
         return known_labels(self.task, rows)
 
-    def least_inputs(self, rows: IntArray) -> int:
+    def inputs(self, rows: IntArray) -> int:
         """Rows of features."""
         return len(rows)
+
+    def least_inputs(self, rows: IntArray) -> int:
+        """See `Objective`."""
+        return self.inputs(rows)
 
     def losses(self, epoch: int, parts: Sequence[IntArray]) -> Generator[Loss, None, None]:
         """See `Objective`; nothing goes through the network."""
@@ -74,6 +78,10 @@ class HeadPhase:
             logits = task.network.head(seen[torch.from_numpy(place[rows]).to(seen.device)])
             inputs, self._looked = self._looked, 0
             yield _loss(task, logits, rows, inputs)
+
+    def forget(self) -> None:
+        """The features of all rows, which would lie in a GPU's memory until the end."""
+        self._seen = None
 
     def judge(self) -> tuple[Score, int]:
         """See `Objective`."""
@@ -140,9 +148,13 @@ class NetworkPhase:
         """See `Objective`."""
         return known_labels(self.task, rows)
 
-    def least_inputs(self, rows: IntArray) -> int:
+    def inputs(self, rows: IntArray) -> int:
         """See `Objective`."""
         return self.task.inputs(rows)
+
+    def least_inputs(self, rows: IntArray) -> int:
+        """See `Objective`."""
+        return self.inputs(rows)
 
     def losses(self, epoch: int, parts: Sequence[IntArray]) -> Generator[Loss, None, None]:
         """See `Objective`."""
@@ -160,6 +172,9 @@ class NetworkPhase:
                 yield _loss(task, logits, rows, len(batch))
         finally:
             network.module.eval()
+
+    def forget(self) -> None:
+        """Nothing is kept."""
 
     def judge(self) -> tuple[Score, int]:
         """See `Objective`."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from mvp.config import TrainingConfig
-from mvp.errors import MvpError
+from mvp.errors import ConfigError, MvpError
 from mvp.training.checkpoint import copied
 from mvp.training.division import Share, share_of
 from mvp.training.objective import Loss, Objective
@@ -81,8 +81,14 @@ def range_test(
         done: called after every step.
 
     Raises:
+        ConfigError: so few steps say nothing.
         MvpError: the loss is not finite at the smallest rates.
     """
+    if steps < FEWEST:
+        raise ConfigError(
+            f"{steps} steps are too few to say anything of the learning rate",
+            remedy=f"ask for at least {FEWEST}",
+        )
     require_precision(settings.precision, device)
     before = copied(objective.state())
     try:
@@ -102,8 +108,10 @@ def _climb(
     done: Callable[[], None],
 ) -> RangeTest:
     optimizer = make_optimizer(objective.groups(), settings)
-    peak = objective.groups()[0].rate
-    precision = settings.precision if objective.phase == "all" else "float32"
+    # What mvp.toml calls the rate; the first group's own may have a factor.
+    whole = objective.phase == "all"
+    peak = settings.learning_rate if whole else settings.head_learning_rate
+    precision = settings.precision if whole else "float32"
     scaler = make_scaler(precision, device)
     rates: list[float] = []
     losses: list[float] = []
@@ -162,11 +170,8 @@ def _found(
     if len(rates) < FEWEST:
         raise MvpError(
             f"the learning-rate test ended after {len(rates)} steps, too few to say anything",
-            cause="the loss explodes at the smallest rates, or is not finite"
-            if diverged
-            else "so few were asked for",
-            remedy=f"ask for more (--steps, at least {FEWEST}), or look at weights and images with "
-            "`mvp check`",
+            cause="the loss explodes at the smallest rates, or is not finite",
+            remedy="look at weights and images with `mvp check`, or ask for more --steps",
         )
     values = np.array(smoothed)
     slopes = np.gradient(values, np.log(rates))

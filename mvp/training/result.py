@@ -8,12 +8,12 @@ import numpy as np
 from torch import nn
 
 from mvp.config import ResolvedView
+from mvp.config.variants import FROZEN_BODY
 from mvp.errors import DataError
 from mvp.training.checkpoint import Progress
 from mvp.types import IntArray, Labels
 
 DEFAULT_HEAD_EPOCHS = 5
-FREEZE_ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,13 @@ def head_epochs(view: ResolvedView) -> int:
     if view.training.head_epochs is not None:
         return view.training.head_epochs
     # With freeze = "all" the head is all that is trained.
-    nothing_to_keep = view.network.weights == "none" and view.training.freeze != FREEZE_ALL
+    nothing_to_keep = view.network.weights == "none" and view.training.freeze != FROZEN_BODY
     return 0 if nothing_to_keep else DEFAULT_HEAD_EPOCHS
 
 
 def network_epochs(view: ResolvedView) -> int:
     """Epochs of the whole network; none where all but the head is frozen."""
-    return 0 if view.training.freeze == FREEZE_ALL else view.training.epochs
+    return 0 if view.training.freeze == FROZEN_BODY else view.training.epochs
 
 
 def require_rows(view: ResolvedView, labels: Labels, train: IntArray, inner: IntArray) -> None:

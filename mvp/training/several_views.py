@@ -86,6 +86,15 @@ class _Several:
         """See `Objective`; a view's tail is a network of its own."""
         return min(self._inputs(view, own) for view, own in self._by_view(rows).items())
 
+    def inputs(self, rows: IntArray) -> int:
+        """See `Objective`."""
+        return sum(self._inputs(view, own) for view, own in self._by_view(rows).items())
+
+    def forget(self) -> None:
+        """See `Objective`."""
+        for phase in self._phases:
+            phase.forget()
+
     def known(self, rows: IntArray) -> int:
         """See `Objective`."""
         return sum(known_labels(self.tasks[v], own) for v, own in self._by_view(rows).items())
@@ -97,7 +106,13 @@ class _Several:
         loss = sum(score.loss * n for (score, _), n in zip(found, known, strict=True))
         areas = [score.auroc for score, _ in found if score.auroc is not None]
         mean = float(np.mean(areas)) if areas else None
-        return Score(loss / max(sum(known), 1), mean), sum(inputs for _, inputs in found)
+        named = {
+            f"{task.view.name} {output}": area
+            for task, (score, _) in zip(self.tasks, found, strict=True)
+            for output, area in score.aurocs.items()
+        }
+        total = Score(loss / max(sum(known), 1), mean, named)
+        return total, sum(inputs for _, inputs in found)
 
     def steps(self, epoch: int) -> list[IntArray]:
         """Rows of all views in proportion, about `batch_size` inputs in every step.

@@ -75,14 +75,17 @@ def share_gradients(
         everything[share.start : share.start + len(own)] = own
         said.append(everything.flatten())
     gradients = [_gradient(p) for p in parameters]
+    # A tail that a step does not reach is left alone, as by one process: a gradient of zero would
+    # let momentum and weight decay move it.
+    reached = total.new_tensor([float(p.grad is not None) for p in parameters])
     # What the rows said is divided by hand; the loss was before its gradient was taken.
     said = [one / share.copies for one in said]
-    bucket = torch.cat([*(g.flatten() for g in gradients), *said])
+    bucket = torch.cat([*(g.flatten() for g in gradients), reached, *said])
     processes.add_up(bucket)
-    sizes = [g.numel() for g in gradients]
+    sizes = [*(g.numel() for g in gradients), len(reached)]
     parts = bucket.split([*sizes, 1, 1, len(bucket) - sum(sizes) - 2])
-    for parameter, part in zip(parameters, parts, strict=False):
-        parameter.grad = part.view_as(parameter)
+    for parameter, part, by in zip(parameters, parts, parts[-4].tolist(), strict=False):
+        parameter.grad = part.view_as(parameter) if by else None
     total, count, rest = parts[-3:]
     if labels is None or logits is None:
         return Taken(float(total), round(float(count)), None, None)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-import numpy as np
 import torch
 
 from mvp.config import ResolvedView, TrainingConfig
+from mvp.config.variants import FROZEN_BODY
 from mvp.errors import MvpError
 from mvp.training.checkpoint import Checkpoint, copied
 from mvp.training.objective import Objective
@@ -30,7 +30,7 @@ def decided_step_size(
     checkpoint: Checkpoint | None,
     device: torch.device,
     processes: Processes,
-    objective: Callable[[], Objective],
+    objective: Callable[[int], Objective],
 ) -> int:
     """Inputs of a step: what the settings say, what the training began with, or what fits.
 
@@ -41,12 +41,19 @@ def decided_step_size(
         checkpoint: what is gone on from.
         device: where.
         processes: that train together; each takes what its own memory holds.
-        objective: makes the phase of the whole network, which needs the most.
+        objective: makes the phase of the whole network, which needs the most, with steps of a size.
     """
     if settings.batch_size != "auto":
         return settings.batch_size
     if checkpoint is not None:
         return checkpoint.progress.step_size
+    if settings.freeze == FROZEN_BODY:
+        log.info(
+            'training.batch_size = "auto" measures the training of a network; with '
+            'training.freeze = "all" it is %d',
+            settings.step_size,
+        )
+        return settings.step_size
     if device.type != "cuda":
         log.info(
             'training.batch_size = "auto" measures the memory of a GPU; on %s it is %d',
@@ -54,7 +61,7 @@ def decided_step_size(
             settings.step_size,
         )
         return settings.step_size
-    mine = torch.tensor([find_step_size(objective(), settings, device)], device=device)
+    mine = torch.tensor([find_step_size(objective, settings, device)], device=device)
     found = int(processes.rows(mine, processes.rank, processes.number).min()) * processes.number
     log.info('training.batch_size = "auto" is %d on this GPU', found)
     return found
@@ -66,26 +73,30 @@ def with_step_size(view: ResolvedView, size: int) -> ResolvedView:
     return view.model_copy(update={"training": training})
 
 
-def find_step_size(objective: Objective, settings: TrainingConfig, device: torch.device) -> int:
-    """The largest doubling of 8 whose step fits into four fifths of the memory.
+def find_step_size(
+    objective: Callable[[int], Objective], settings: TrainingConfig, device: torch.device
+) -> int:
+    """The largest doubling of 8 whose steps fit into four fifths of the memory.
 
-    The network goes forward and back as in training; its weights and statistics are put back.
+    The network goes forward and back as in training, with the fullest step of an epoch: it has the
+    deepest volume, and of views that are trained together all that meet. Its weights and
+    statistics are put back.
 
     Raises:
         MvpError: not even 8 inputs fit.
     """
-    rows = np.concatenate(objective.steps(0))
-    total = objective.least_inputs(rows)
-    before = copied(objective.state())
+    first = objective(SMALLEST)
+    total = sum(first.inputs(rows) for rows in first.steps(0))
+    before = copied(first.state())
 
     def fits(size: int) -> bool:
-        part = objective.parts(rows, max(1, total // size))[0]
-        return _fits(objective, part, settings, device)
+        made = objective(size)
+        return _fits(made, max(made.steps(0), key=made.inputs), settings, device)
 
     try:
         return largest(fits, total)
     finally:
-        objective.module.load_state_dict(before, strict=False)
+        first.module.load_state_dict(before, strict=False)
 
 
 def largest(fits: Callable[[int], bool], most: int) -> int:

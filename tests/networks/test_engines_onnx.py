@@ -78,7 +78,7 @@ def test_every_family_agrees_in_batches_of_any_size(name, layer, pooling, size):
         (Tiny, "body", "rows"),
         (Tiny, "body", "map"),
         (Tokens, "tokens", "map"),
-        (Tokens, "fc", "none"),
+        pytest.param(Tokens, "fc", "none", marks=pytest.mark.slow),
     ],
 )
 def test_layers_and_poolings(module, layer, pooling):
@@ -87,6 +87,7 @@ def test_layers_and_poolings(module, layer, pooling):
     require_equal(Network("odd", module(), "fc"), config)
 
 
+@pytest.mark.slow
 def test_attention_is_exported():
     torch.manual_seed(0)
     require_equal(Network("vit", Transformer(), "heads.head"), NetworkConfig(), 32)

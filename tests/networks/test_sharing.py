@@ -139,6 +139,7 @@ def test_moving_the_module_keeps_what_is_shared():
         (lambda: {"a": net(), "b": net("lenet")}, "stem", "'small' and 'lenet'"),
         (lambda: {"a": net(outputs=2), "b": net(outputs=3)}, "all", r"'fc\.weight' is \(2, 128\)"),
         (lambda: {"a": net(), "b": net()}, "stages.9", "no layer 'stages.9'"),
+        (lambda: {"a": net(), "b": net(outputs=3)}, "fc", "its classifier too"),
         (lambda: dict.fromkeys("ab", net()), "stem", "one network already"),
     ],
 )

@@ -104,6 +104,14 @@ def test_words_of_a_stranger_stay_within_their_comment(tmp_path):
     assert all(line.startswith("#") and line.isprintable() for line in lines)
 
 
+def test_every_start_names_the_kind_of_image_that_it_changes(tmp_path):
+    start = '[data]\ntable = "t"\n[views.x]\n[labels.y]\n'
+    for wanted, preset in [({}, "cxr"), ({"augment": {"preset": "mri"}}, "mri")]:
+        text = "\n".join(toml_text.common(wanted))
+        assert f'preset = "{preset}"' in text
+        assert parse_config(start + text, tmp_path).augment.preset == preset
+
+
 def test_settings_of_a_kind_are_laid_over_the_common_ones(tmp_path):
     lines = toml_text.common({"transform": {"size": 320, "intensity": "percentile"}, "extract": {}})
     start = '[data]\ntable = "t"\n[views.x]\n[labels.y]\n'

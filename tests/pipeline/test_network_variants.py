@@ -278,6 +278,17 @@ def test_a_network_that_goes_on_from_another_is_another(tmp_path, duplicated):
     assert not np.array_equal(copy[FIRST], frontal[FIRST])
 
 
+def test_whom_the_source_has_seen_is_asked_before_anything_is_trained(tmp_path, duplicated):
+    ws = copied(duplicated[0], tmp_path)
+    edit(ws, STILL, "")
+    (ws / "patients.key").unlink()
+    before = made(ws, "copy")
+    with pytest.raises(StaleError, match="nobody can tell any more which patients"):
+        mvp.finetune(ws, ["copy"], progress=False)
+    assert made(ws, "copy") == before
+    assert not (folder_of(ws, "copy") / "history.csv").exists()
+
+
 def test_a_source_of_another_view_counts_although_no_row_is_shared(tmp_path):
     """It goes on with lateral films, whose patients are others than those of the frontal ones."""
     ws = write(

@@ -59,9 +59,37 @@ def test_lr_find_needs_a_network_that_is_trained(command, ws):
     code, _, err = command("lr-find", "-w", ws, "--view", "frontal")
     assert code == 2
     assert "no network of this view is trained" in err
+    edit(ws, 'protocol = "frozen"', 'protocol = "holdout"')
+    edit(ws, "[training]", '[training]\nfreeze = "all"\nhead_epochs = 2')
+    code, _, err = command("lr-find", "-w", ws, "--view", "frontal")
+    assert code == 2
+    assert "learning_rate has no effect" in err
+    assert "--phase head" in err
     code, _, err = command("lr-find", "-w", ws, "--view", "frontel")
     assert code == 2
     assert "no view 'frontel'" in err
+
+
+def test_a_misspelt_setting_costs_no_trained_network(command, ws):
+    code, _, err = command("finetune", "-w", ws, "-q")
+    assert code == 0, err
+    before, text = files(ws), (ws / "mvp.toml").read_text()
+    for line, said in [
+        ('[training]\nfreeze = "stages.9"', "no layer 'stages.9'"),
+        ("[training]\nrates = {stagse = 0.1}", "no stage 'stagse'"),
+        ('[training]\nprecision = "float16"', "cannot train on the device"),
+        ('[network]\nweights = "DEFALT"', "no published weights called 'DEFALT'"),
+        ('[network]\nshare = "stage"', "no layer 'stage'"),
+    ]:
+        table = line.partition("\n")[0]
+        (ws / "mvp.toml").write_text(text.replace(table, line, 1))
+        assert line in (ws / "mvp.toml").read_text()
+        code, _, err = command("finetune", "-w", ws, "-q", "--view", "frontal")
+        assert code == 2
+        assert said in err
+        (ws / "mvp.toml").write_text(text)
+        assert files(ws) == before, line
+    assert "fresh" in command("finetune", "-w", ws, "-q")[1]
 
 
 def torchrun(ws, *arguments, number=2):

@@ -133,7 +133,7 @@ def test_a_volume_that_changes_while_stage_one_trains_is_an_error(refused, tmp_p
         for file in (ws / "data").glob("*-PA.npy"):
             np.save(file, np.load(file)[:2])
 
-    monkeypatch.setattr(_finetune, "_require_features", change)
+    monkeypatch.setattr(_finetune, "require_trainable", change)
     code, line = refused("finetune", "-w", ws, "--view", "frontal")
     assert code == 3
     assert "changed" in line

@@ -1,5 +1,7 @@
 """Extraction: what is cached is what a plain forward pass gives, computed once."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -7,13 +9,14 @@ from PIL import Image
 
 from mvp.config import AugmentConfig, ExtractConfig, NetworkConfig, TransformConfig
 from mvp.data.augment import Augmentation
+from mvp.data.draws import Draws
 from mvp.data.inputs import ImageInputs
 from mvp.data.reading.readers import read_image
 from mvp.data.transforms import Transform
 from mvp.errors import MvpError
 from mvp.features import FeatureStore, row_id
 from mvp.networks import build
-from mvp.stages.extract import extract, feature_key
+from mvp.stages.extract import Extraction, extract, feature_key
 from tests.stages.extracting import (
     NETWORK,
     TRANSFORM,
@@ -206,3 +209,36 @@ def test_a_file_replaced_after_its_scan_does_not_give_its_features_to_the_old_co
     assert "changed while" in result.rejected[images[0].pixels]
     assert result.rows == 15
     assert row_id(images[0].pixels) not in store
+
+
+def test_what_was_prepared_is_let_go_when_it_is_stored(network, images, tmp_path):
+    settings, inputs = ExtractConfig(batch_size=8), ImageInputs(TRANSFORM)
+    store = FeatureStore(tmp_path / "c").open(key_of(network))
+    tensors = [TRANSFORM.prepare(read_image(record.file)) for record in images]
+    alive = [weakref.ref(tensor) for tensor in tensors]
+    ready = {record.digest: [tensor] for record, tensor in zip(images, tensors, strict=True)}
+    del tensors
+    device = torch.device("cpu")
+    with Extraction(
+        network, NETWORK, inputs, store, settings=settings, device=device, progress=False
+    ) as extraction:
+        extraction.add(images, ready=ready, wait=False)
+        del ready
+        assert extraction.result.rows == 16
+        assert not [tensor for tensor in alive if tensor() is not None]
+
+
+def test_draws_are_made_as_many_at_a_time_as_the_network_takes(
+    network, images, tmp_path, monkeypatch
+):
+    made = []
+    draw = Draws.__call__
+    monkeypatch.setattr(Draws, "__call__", lambda *a: (made.append(len(d := draw(*a))), d)[1])
+    draws, settings = Draws(AugmentConfig(), 3), ExtractConfig(batch_size=8, tta=3)
+    key = feature_key("frontal", network, NETWORK, TRANSFORM, settings, draws)
+    store = FeatureStore(tmp_path / "c").open(key)
+    how = {"settings": settings, "device": torch.device("cpu"), "progress": False}
+    extract(network, NETWORK, ImageInputs(TRANSFORM), images, store, draws=draws, **how)
+    assert store.shape == (3, network.width)
+    assert sum(made) == (16 + 2) * 3  # and the golden images
+    assert max(made) <= 8

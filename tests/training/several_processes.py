@@ -2,14 +2,18 @@
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from finetuning import Images, Net, data, train, view
 from test_finetune_bags import Volumes
+from test_several_views import CPU, members
 from torch import nn
 
+from mvp.config import NetworkConfig
 from mvp.errors import MvpError
+from mvp.stages.finetune_shared import finetune_shared
 from mvp.training.processes import together
 
 
@@ -63,6 +67,15 @@ class Watched(Images):
         yield from super().batches(order, size)
 
 
+def together_with_few(folder, processes):
+    """Two views with one stem, one of them in some steps alone: its own layers move in these."""
+    network = NetworkConfig(name="several_processes:still", share="body")
+    both = members(folder, epochs=2, head_epochs=0, batch_size=8, optimizer="sgd")
+    both = [replace(one, view=one.view.model_copy(update={"network": network})) for one in both]
+    both[1] = replace(both[1], train=both[1].train[:5])
+    return finetune_shared(both, seed=3, device=CPU, progress=False, processes=processes)
+
+
 def main(folder, what):
     torch.set_num_threads(1)
     with together() as processes:
@@ -81,6 +94,8 @@ def main(folder, what):
                 folder / name, view(network, **settings), images, values, processes=processes
             )
             sys.stdout.write(f"{processes.rank} {name} {result.best_loss!r} {result.images_seen}\n")
+        result = together_with_few(folder / "group", processes)["lateral"]
+        sys.stdout.write(f"{processes.rank} group {result.best_loss!r} {result.images_seen}\n")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from mvp.config import NetworkConfig
 from mvp.errors import ConfigError, DataError, MvpError
 from mvp.networks import Network, build, build_view, inference, masked_loss, restore
 from mvp.stages.finetune import finetune
+from mvp.training.one_view import HeadPhase, NetworkPhase
 from mvp.training.source import in_parts, steps_of
 from mvp.training.task import Task, look
 from mvp.types import Labels, Target
@@ -48,6 +49,31 @@ def test_it_learns_and_leaves_its_artefacts(tmp_path):
         *(("all", str(i)) for i in range(1, 7)),
     ]
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_heads_features_are_not_kept_while_the_network_is_trained(tmp_path, monkeypatch):
+    """They are those of all rows, and would lie in a GPU's memory."""
+    heads, seen = [], []
+
+    class Head(HeadPhase):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            heads.append(self)
+
+        def judge(self):
+            found = super().judge()
+            seen.append(self._seen is not None)
+            return found
+
+    class Whole(NetworkPhase):
+        def judge(self):
+            seen.append(heads[0]._seen is not None)
+            return super().judge()
+
+    monkeypatch.setattr("mvp.stages.finetune.HeadPhase", Head)
+    monkeypatch.setattr("mvp.stages.finetune.NetworkPhase", Whole)
+    train(tmp_path)
+    assert seen == [True] * 3 + [False] * 3
 
 
 def test_the_weights_kept_are_those_of_the_best_epoch(tmp_path):

@@ -7,9 +7,10 @@ import pytest
 import torch
 from finetuning import INNER, TRAIN, Images, data, labels, view
 
-from mvp.errors import MvpError
+from mvp.errors import ConfigError, MvpError
 from mvp.networks import build_view
 from mvp.stages.lr_find import lr_find
+from mvp.training import range_test as module
 from mvp.training.curves import draw_range_test, write_range_test
 from mvp.training.one_view import HeadPhase, NetworkPhase
 from mvp.training.range_test import RangeTest, range_test
@@ -48,6 +49,31 @@ def test_it_climbs_and_leaves_the_network_as_it_was(kind):
     assert found.losses[0] == pytest.approx(found.smoothed[0])
     again = range_test(objective, settings.training, 40, 0, CPU)
     assert again == found
+
+
+def test_the_rate_is_that_of_the_settings_whatever_the_factors(monkeypatch):
+    """Where rates name every stage, the first group's own rate is not learning_rate."""
+    rates = {"body": 0.5, "norm": 0.5, "head": 4.0}
+    objective = phase(NetworkPhase, view(rates=rates))
+    seen = []
+
+    def noted(optimizer, *arguments):
+        set_cycle(optimizer, *arguments)
+        seen.append([group["lr"] for group in optimizer.param_groups])
+
+    set_cycle = module.set_cycle
+    monkeypatch.setattr(module, "set_cycle", noted)
+    found = range_test(objective, objective.task.view.training, 12, 0, CPU)
+    for rate, used in zip(found.rates, seen, strict=False):
+        assert used[0] == pytest.approx(0.5 * rate)
+        assert used[-1] == pytest.approx(4 * rate)
+
+
+@pytest.mark.parametrize("steps", [-1, 0, 9])
+def test_too_few_steps_are_refused(steps):
+    objective = phase(HeadPhase, view())
+    with pytest.raises(ConfigError, match=f"{steps} steps are too few"):
+        range_test(objective, objective.task.view.training, steps, 0, CPU)
 
 
 def test_it_suggests_a_rate_that_learns():

@@ -1,5 +1,7 @@
 """Views that are trained together: what is shared, who learns from what, and going on."""
 
+import csv
+
 import numpy as np
 import pytest
 import torch
@@ -265,7 +267,11 @@ def test_a_checkpoint_of_one_group_is_none_of_another(tmp_path, caplog):
 def test_parts_of_a_step_and_a_frozen_stem(tmp_path):
     found = train(tmp_path, accumulate=2, freeze="body", head_epochs=0)
     assert found["lateral"].epochs_run == 3
-    torch.manual_seed(0)
+    with (tmp_path / "frontal" / "history.csv").open() as stream:
+        (*_, last) = csv.DictReader(stream)
+    areas = [[last[f"auroc_{name} {label}"] for label in "ab"] for name in NAMES]
+    means = [np.mean([float(one) for one in own if one != "undefined"]) for own in areas]
+    assert float(last["inner_auroc"]) == pytest.approx(np.mean(means))
     frontal, lateral = (load_file(tmp_path / name / "weights.safetensors") for name in NAMES)
     assert np.array_equal(frontal[BODY], lateral[BODY])
     trained = train(tmp_path / "free", head_epochs=0)

@@ -1,10 +1,13 @@
 """`training.batch_size = "auto"`, and the metrics of the last steps."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from finetuning import INNER, ROWS, TRAIN, Images, data, labels, net, train, view
 from test_finetune_resume import StopsAfter
+from test_several_views import tasks
 
 from mvp.errors import MvpError
 from mvp.networks import Network
@@ -12,8 +15,9 @@ from mvp.training import step_size
 from mvp.training.checkpoint import Checkpoint, Progress
 from mvp.training.one_view import NetworkPhase
 from mvp.training.processes import Processes
+from mvp.training.several_views import SeveralNetworks
 from mvp.training.step import Taken
-from mvp.training.step_size import decided_step_size, find_step_size, largest
+from mvp.training.step_size import decided_step_size, find_step_size, largest, with_step_size
 from mvp.training.task import Task
 from mvp.training.window import Window
 from mvp.types import Labels, Target
@@ -50,16 +54,25 @@ def objective(most, monkeypatch):
     return NetworkPhase(task, 1)
 
 
+def sized(phase):
+    """The same phase with steps of another size."""
+
+    def made(size):
+        return NetworkPhase(replace(phase.task, view=with_step_size(phase.task.view, size)), 1)
+
+    return made
+
+
 def test_it_tries_real_steps_and_leaves_the_network_as_it_was(monkeypatch):
     asked = objective(20, monkeypatch)
     before = {n: t.clone() for n, t in asked.module.state_dict().items()}
-    assert find_step_size(asked, view().training, CPU) == 16
+    assert find_step_size(sized(asked), view().training, CPU) == 16
     after = asked.module.state_dict()
     assert all(torch.equal(before[n], after[n]) for n in before)
     assert all(p.grad is None for p in asked.module.parameters())
     assert not asked.module.training
     with pytest.raises(MvpError, match="does not hold"):
-        find_step_size(objective(3, monkeypatch), view().training, CPU)
+        find_step_size(sized(objective(3, monkeypatch)), view().training, CPU)
 
 
 def test_on_a_gpu_it_is_measured_and_a_resumed_training_keeps_it(monkeypatch):
@@ -72,6 +85,29 @@ def test_on_a_gpu_it_is_measured_and_a_resumed_training_keeps_it(monkeypatch):
     begun = Checkpoint(Progress(step_size=16), {}, {}, {})
     assert decided_step_size(settings, begun, gpu, Processes(), lambda: None) == 16
     assert decided_step_size(view().training, begun, gpu, Processes(), lambda: None) == 8
+    # Nothing of the body is trained, so there is no training to measure.
+    still = view(batch_size="auto", freeze="all").training
+    assert decided_step_size(still, None, gpu, Processes(), lambda: None) == 32
+
+
+def test_views_trained_together_are_measured_by_the_steps_they_make(monkeypatch):
+    """A view of few rows neither bounds a step nor makes it as large as all rows of the other."""
+    seen = []
+
+    def fits(phase, rows, *others):
+        seen.append((len(rows), int((rows >= ROWS).sum())))
+        return len(rows) <= 20
+
+    monkeypatch.setattr(step_size, "_fits", fits)
+
+    def made(size):
+        both, shared = tasks(lateral=TRAIN[:5], batch_size=size)
+        return SeveralNetworks(both, 1, shared)
+
+    assert find_step_size(made, view().training, CPU) == 16
+    # The fullest of each: the lateral view is in it.
+    assert [number for number, _ in seen] == [10, 20, 38]
+    assert all(lateral for _, lateral in seen)
 
 
 def test_on_a_cpu_it_is_32_and_said(tmp_path, caplog, monkeypatch):

@@ -119,7 +119,7 @@ class Draft:
         left_out: reason to number of rows; what is kept and left out adds up to `rows`.
         data: further settings of [data].
         settings: further or other settings of the tables split, network, transform, training,
-            head, extract, and of the top (`protocol`).
+            augment, head, extract, and of the top (`protocol`).
         comments: what to say at the head of a table, by its name ("labels", "split").
         notes: what was decided, and what a user should know.
     """

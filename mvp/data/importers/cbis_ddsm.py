@@ -72,6 +72,7 @@ def read(request: ImportRequest) -> Draft:
             )
         },
         left_out=left_out,
+        settings={"augment": {"preset": "mammo"}},
         notes=notes,
     )
 

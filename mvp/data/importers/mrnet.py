@@ -99,6 +99,7 @@ def read(request: ImportRequest) -> Draft:
             "network": {"name": "alexnet", "weights": "DEFAULT"},
             "transform": {"size": 224, "intensity": "full"},
             "training": {"slices": "max"},
+            "augment": {"preset": "mri"},
             "extract": {"instances": "max"},
             "head": {"instances": "max"},
         },

@@ -81,6 +81,7 @@ def read(request: ImportRequest) -> Draft:
         views=breast_views({"crop": "breast", "intensity": "window"}),
         labels={"cancer": LabelDraft("cancer")},
         left_out=left_out,
+        settings={"augment": {"preset": "mammo"}},
         comments={"labels": _AGE} if "age" in further else {},
         notes=notes,
     )

@@ -66,6 +66,7 @@ def read(request: ImportRequest) -> Draft:
         views=breast_views({"crop": "breast", "intensity": "window"}),
         labels=_labels(),
         left_out=left_out,
+        settings={"augment": {"preset": "mammo"}},
         notes=[
             "A study is one breast of one examination; its BI-RADS category and density are those "
             "of the breast.",

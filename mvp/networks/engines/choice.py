@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mvp.config import ExtractConfig, NetworkConfig
-from mvp.errors import ConfigError
+from mvp.errors import MvpError
 from mvp.networks.engines.base import Engine, EngineName
 from mvp.networks.engines.exported import onnx_engine
 from mvp.networks.engines.hooked import torch_engine
@@ -33,9 +33,9 @@ def choose_engine(
     """The engine that has so many images done first, the time of its export included.
 
     Torch, where it needs less than `WORTH_TRYING_S` for them, on a GPU, for texts, and where
-    onnxruntime is not installed or does not give torch's numbers, which is logged. Elsewhere both
-    run the same batches by turns, and onnxruntime is taken when the time that it saves on all
-    images is more than the time that its export took.
+    onnxruntime is not installed, fails or does not give torch's numbers, which is logged.
+    Elsewhere both run the same batches by turns, and onnxruntime is taken when the time that it
+    saves on all images is more than the time that its export took.
 
     Args:
         network: as for `open_engine`, as are the others.
@@ -61,7 +61,7 @@ def choose_engine(
             other(batch)
             with torch_engine(network, config, plain, device, example) as ours:
                 pairs = [(_seconds(ours, batch), _seconds(other, batch)) for _ in range(_TURNS)]
-    except ConfigError as error:
+    except MvpError as error:
         log.info('extract.engine = "auto" is torch: %s', error)
         return "torch"
     torch_s, onnx_s = (statistics.median(times) / rows for times in zip(*pairs, strict=True))

@@ -46,7 +46,7 @@ def folders(tmp_path_factory):
     return place / "1", place / "2", alone.stdout, both.stdout
 
 
-@pytest.mark.parametrize("name", ["plain", "still", "volumes"])
+@pytest.mark.parametrize("name", ["plain", "still", "volumes", "group/frontal", "group/lateral"])
 def test_two_processes_end_with_the_weights_of_one(folders, name):
     one, two = (load_file(folder / name / "weights.safetensors") for folder in folders[:2])
     assert set(one) == set(two)
@@ -59,10 +59,10 @@ def test_two_processes_end_with_the_weights_of_one(folders, name):
 def test_all_come_to_the_same_judgement_and_count_every_image_once(folders):
     alone, both = ([line.split() for line in said.splitlines()] for said in folders[2:])
     by_name = {name: (float(loss), int(seen)) for _, name, loss, seen in alone}
-    assert len(both) == 6
+    assert len(both) == 8
     for _, name, loss, seen in both:
         assert int(seen) == by_name[name][1]
-        assert name == "volumes" or int(seen) == ROWS * 3
+        assert name in ("volumes", "group") or int(seen) == ROWS * 3
         assert float(loss) == pytest.approx(by_name[name][0], rel=1e-4)
     assert {loss for _, name, loss, _ in both if name == "still"} == {
         loss for rank, name, loss, _ in both if (rank, name) == ("0", "still")
