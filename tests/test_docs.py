@@ -1,10 +1,12 @@
 """What the documents say is true."""
 
 import re
+import tomllib
 import typing
 from pathlib import Path
 
 import pytest
+import typer
 from pydantic import BaseModel
 
 from mvp import cli, cli_store
@@ -42,6 +44,37 @@ def test_the_readme_names_every_verb_and_the_two_commands():
         assert f"mvp {verb}" in text
     assert "make demo" in text
     assert "make test" in text
+
+
+def test_the_readme_leads_to_every_document_and_names_every_extra():
+    text = (ROOT / "README.md").read_text()
+    for path in (ROOT / "docs").glob("*.md"):
+        assert f"](docs/{path.name})" in text, path.name
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    said = re.search(r"# extras: (.*)", text).group(1).split(", ")
+    assert set(said) == set(extras["optional-dependencies"]) - {"test", "dev"}
+
+
+def commands(group, name=""):
+    """Every command with its options."""
+    for word, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{word} ")
+        else:
+            yield name + word, {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
+
+
+def test_the_commands_in_the_documents_can_be_given():
+    options = dict(commands(typer.main.get_command(cli.app)))
+    found = 0
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        for verb, rest in re.findall(
+            r"(?<![\w.])mvp ((?:cache )?[a-z-]+)((?: +[^\s`;&|#]+)*)", path.read_text()
+        ):
+            for option in re.findall(r"(?<=\s)--?[a-z][a-z-]*", rest) if verb in options else ():
+                assert option in options[verb], f"{path.name}: mvp {verb} {option}"
+                found += 1
+    assert found > 40
 
 
 def test_every_command_on_the_store_is_documented_with_the_store():

@@ -28,6 +28,7 @@ class Exported:
         studies: (row,) study ids.
         instances: (row,) number of the slice within the study, where every slice is a row.
         shape: of one row's features.
+        drawn: whether a row is (draw, feature).
         batches: the rows in order, (n, width) float32 each.
     """
 
@@ -35,6 +36,7 @@ class Exported:
     instances: IntArray | None
     shape: tuple[int, ...]
     batches: Iterator[FloatArray]
+    drawn: bool = False
 
 
 def export(path: Path, rows: Exported) -> None:
@@ -124,6 +126,7 @@ def _zarr(path: Path, rows: Exported) -> None:
                 "instances", shape=(len(ids),), dtype="i8", dimension_names=("row",)
             )
             numbers[...] = rows.instances
+        axes = ("draw", "feature") if rows.drawn else _ROW_AXES[len(rows.shape)]
         features = group.create_array(
             "features",
             shape=(len(ids), *rows.shape),
@@ -131,7 +134,7 @@ def _zarr(path: Path, rows: Exported) -> None:
             dtype="f4",
             fill_value=float("nan"),
             config={"write_empty_chunks": True},
-            dimension_names=("row", *_ROW_AXES[len(rows.shape)]),
+            dimension_names=("row", *axes),
         )
         start = 0
         for values in rows.batches:

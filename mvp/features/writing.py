@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
@@ -158,6 +159,15 @@ class Writer:
                     yield task
                 else:
                     self._claims.release(task.claim)
+
+    @contextmanager
+    def released_on_error(self, task: UnitTask) -> Iterator[None]:
+        """Give a claimed unit back if its numbers cannot be had, for whoever comes next."""
+        try:
+            yield
+        except BaseException:
+            self._claims.release(task.claim)
+            raise
 
     def commit(self, task: UnitTask, values: FloatArray, rejected: Mapping[int, str]) -> bool:
         """Store one unit: (row of the unit, ...), NaN where rejected.

@@ -96,10 +96,11 @@ def _first(module: nn.Module, size: int) -> str | None:
     met: list[str] = []
 
     def hook(name: str, convolution: nn.Module, inputs: tuple[Any, ...]) -> tuple[Tensor] | None:
-        if not (inputs and isinstance(inputs[0], Tensor) and torch.equal(inputs[0], image)):
-            return None
-        met.append(name)
-        return (image.detach(),)
+        sees = bool(inputs) and isinstance(inputs[0], Tensor) and torch.equal(inputs[0], image)
+        # Also when it is used again, on something else that has three channels.
+        if sees or name in met:
+            met.append(name)
+        return (image.detach(),) if sees else None
 
     handles = [
         layer.register_forward_pre_hook(partial(hook, name))

@@ -15,7 +15,7 @@ from mvp.features.export import Exported, export
 from mvp.features.uses import read_uses
 from mvp.pipeline.networks import feature_store, open_stores
 from mvp.pipeline.project import Project
-from mvp.pipeline.tables import cached_table, study_rows
+from mvp.pipeline.tables import cached_table, stored_draws, study_rows
 from mvp.pipeline.uses import note_uses, workspace_id
 from mvp.reports import grid
 
@@ -187,7 +187,7 @@ def run_cache_export(
     store = feature_store(project).open(chosen) if chosen else open_stores(project, [view])[view]
     table = cached_table(project, {view: store})
     present = table.presence[:, 0]
-    shape = store.shape or (0,)
+    shape, drawn = store.shape or (0,), stored_draws(project, [view]).get(view, 1) > 1
     if every_instance:
         per_study = study_rows(
             project, project.manifest, view, project.contents, store.key.instances
@@ -197,13 +197,15 @@ def run_cache_export(
         flat = [row for ids in rows for row in ids]
         numbers = np.concatenate([np.arange(n) for n in counts] or [np.empty(0, np.int64)])
         batches = (store.read(flat[i : i + _BATCH]) for i in range(0, len(flat), _BATCH))
-        exported = Exported(np.repeat(table.studies, counts), numbers, shape, batches)
+        exported = Exported(np.repeat(table.studies, counts), numbers, shape, batches, drawn)
     else:
         some = table.select(present)
+        shape = shape[1:] if drawn else shape  # heads see the mean of a study's draws
         exported = Exported(some.studies, None, shape, (v for _, v in some.batches(_BATCH)))
     export(Path(out), exported)
     facts = {"view": view, "key": store.key.digest, "rows": len(exported.studies), "out": str(out)}
-    return CacheOutcome(facts, [f"{view}: {facts['rows']} rows of {store.width} features: {out}"])
+    width = " x ".join(map(str, shape))
+    return CacheOutcome(facts, [f"{view}: {facts['rows']} rows of {width} features: {out}"])
 
 
 def stored_views(project: Project, views: Sequence[str] | None) -> list[str]:

@@ -17,7 +17,7 @@ from mvp.pipeline.finetuning import FinetuneOutcome
 from mvp.pipeline.folds import fold_seed, folds_asked_for, saying_fold
 from mvp.pipeline.networks import outputs_of, view_targets
 from mvp.pipeline.project import Project
-from mvp.pipeline.provenance import write_provenance
+from mvp.pipeline.provenance import read_provenance, write_provenance
 from mvp.pipeline.recording import Run, recording
 from mvp.pipeline.sharing import (
     Planned,
@@ -141,6 +141,8 @@ def _group(
     if reason is None and not force:
         fresh = "fresh: data and settings are those it was trained with"
         outcome.reasons |= dict.fromkeys(entries, fresh)
+        if processes.first:
+            _note_offered(project, members, fold)
         return
     outcome.reasons |= dict.fromkeys(entries, reason or "asked for with --force")
     log.info("finetune %s: %s", " + ".join(entries), outcome.reasons[entries[0]])
@@ -242,6 +244,18 @@ def _note_provenance(
                 "offered": offered_rows(project, one, fold),
             },
         )
+
+
+def _note_offered(project: Project, members: list[Planned], fold: str) -> None:
+    """What a fresh network would be offered today: a study without labels may have come since.
+
+    Its rows are the same all the same, so it stands on equal terms with one that is trained now.
+    """
+    for one in members:
+        folder = project.workspace.stage1(one.view.name, fold)
+        made, offered = read_provenance(folder), offered_rows(project, one, fold)
+        if made is not None and made.get("offered", "unknown") != offered:
+            write_json(project.workspace.provenance(folder), {**made, "offered": offered})
 
 
 def _say_other_reduction(project: Project, view: ResolvedView) -> None:

@@ -131,6 +131,7 @@ def _require_training(project: Project, name: str, phase: Literal["head", "all"]
             "no network of this view is trained, so there is no learning rate to find",
             view=name,
             cause=why,
+            remedy="name a view that `mvp finetune` trains",
         )
     if phase == "all" and view.training.freeze == FROZEN_BODY:
         raise ConfigError(

@@ -120,7 +120,10 @@ def extract_views(
 
 def _with_engine(project: Project, manifest: Manifest, one: Wanted, root: Path | None) -> Wanted:
     inputs = view_inputs(project, manifest, one.made.view, root)
-    images = len(one.images(project, manifest))
+    files = one.images(project, manifest)
+    known = project.inventory.known(list(files))
+    # A file that nobody has looked at may be a volume; it counts as one image.
+    images = sum(max(1, known[file].instances) if file in known else 1 for file in files)
     return replace(one, made=with_engine(project, one.made, inputs, images))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mvp.config import ExtractConfig, ResolvedView, weights_file
-from mvp.config.variants import NO_SHARE, source_network
+from mvp.config.variants import NO_SHARE, source_network, stays_untrained
 from mvp.data.draws import Draws
 from mvp.data.inputs import Inputs, inputs_of, preparation_of
 from mvp.data.tables.labels import target_of
@@ -17,7 +17,7 @@ from mvp.data.tables.manifest import Manifest
 from mvp.errors import ConfigError, StaleError
 from mvp.features import FeatureKey, FeatureStore, KeyStore
 from mvp.files import digest_file, digest_json
-from mvp.networks import Network, build_view, restore_view
+from mvp.networks import Capture, Network, build_view, restore_view
 from mvp.pipeline.encoded import load_encoder, table_key
 from mvp.pipeline.engines import engine_of
 from mvp.pipeline.imported import read_import, require_import
@@ -113,6 +113,23 @@ def _require_trained_so(
         )
 
 
+def require_fitted_layer(view: ResolvedView, network: Network) -> None:
+    """Refuse features that depend on a new classifier which nothing trains.
+
+    Raises:
+        ConfigError: they would be random.
+    """
+    layer = view.network.layer
+    if stays_untrained(view) and Capture(network, layer, view.network.pooling).uses_classifier:
+        raise ConfigError(
+            f"layer {layer!r} depends on the classifier, which nothing trains",
+            view=view.name,
+            cause='training.freeze = "all" leaves the network as it is, its new classifier with '
+            "random values",
+            remedy='set network.layer to a layer before it, or to "auto"',
+        )
+
+
 def feature_network(project: Project, name: str, fold: str = FOLD) -> ViewNetwork:
     """The network that gives a view's features, with its weights.
 
@@ -145,6 +162,7 @@ def feature_network(project: Project, name: str, fold: str = FOLD) -> ViewNetwor
             )
         _require_trained_so(project, view, fold, made)
         network = restore_view(view, outputs_of(view_targets(project, view)), path)
+        require_fitted_layer(view, network)
     settings, draws = project.config.extract, view_draws(project, view)
     key = feature_key(name, network, view.network, preparation_of(view), settings, draws)
     key = replace(key, engine=engine_of(project, key, feature_store(project)))

@@ -74,6 +74,7 @@ def take_new_files(
         return {}  # a unit of images so large does not fit: many small segments otherwise
     known = project.inventory.known(files)
     new = [file for file in files if file not in known]
+    del known  # of very many files it is large, and what follows takes long
 
     def prepare(decoded: Decoded) -> _Prepared:
         return {

@@ -5,14 +5,19 @@ from __future__ import annotations
 import hashlib
 import hmac
 import importlib.metadata
+import logging
 import platform
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mvp.config import ResolvedView, weights_file
+from mvp.config.variants import has_cnn
 from mvp.errors import StaleError
 from mvp.files import digest_bytes, read_json, write_json
 from mvp.pipeline.workspace import Workspace
+
+log = logging.getLogger("mvp")
 
 _LIBRARIES = (
     "multiview-pipeline",
@@ -103,8 +108,29 @@ def read_provenance(folder: Path) -> dict[str, Any] | None:
     path = Workspace.provenance(folder)
     try:
         return dict(read_json(path))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
         return None
+
+
+def weights_provenance(workspace: Workspace, view: ResolvedView) -> dict[str, Any] | None:
+    """The provenance of a network of this workspace that a view's weights file is.
+
+    None where the weights are no file, or one of nobody here; the log says so of a network that
+    another workspace has trained.
+    """
+    file = weights_file(view.network) if has_cnn(view) else None
+    made = read_provenance(file.parent) if file is not None else None
+    if made is None or not made.get("patients"):
+        return None
+    if made.get("patients_key") == digest_bytes(workspace.secret()):
+        return made
+    log.warning(
+        "view %s: %s was trained in another workspace; whether patients of this one took part, "
+        "nobody can tell here",
+        view.name,
+        file,
+    )
+    return None
 
 
 def shared_patients(

@@ -17,7 +17,12 @@ from mvp.files import digest_json
 from mvp.pipeline.folds import fold_seed
 from mvp.pipeline.networks import finetune_command, network_inputs, network_of, view_targets
 from mvp.pipeline.project import Project
-from mvp.pipeline.provenance import changed_inputs, read_provenance, shared_patients
+from mvp.pipeline.provenance import (
+    changed_inputs,
+    read_provenance,
+    shared_patients,
+    weights_provenance,
+)
 from mvp.pipeline.tables import labels_digest
 from mvp.pipeline.training_rows import TrainingRows, training_rows
 from mvp.pipeline.workspace import FOLD
@@ -163,8 +168,10 @@ def with_first_weights(project: Project, view: ResolvedView, fold: str = FOLD) -
     return view.model_copy(update={"network": network})
 
 
-def inherited(project: Project, names: Iterable[str], fold: str = FOLD) -> list[Mapping[str, Any]]:
+def inherited(project: Project, names: Sequence[str], fold: str = FOLD) -> list[Mapping[str, Any]]:
     """The provenances of the networks that some views' start from: whom these saw, they saw.
+
+    A network of this workspace may be named as a view, or as the file of its weights.
 
     Raises:
         StaleError: nobody can tell whom they saw, since patients.key is another.
@@ -175,7 +182,8 @@ def inherited(project: Project, names: Iterable[str], fold: str = FOLD) -> list[
         if made is not None:
             shared_patients(project.workspace, made, (), (), f"the network of {start}")
             found.append(made)
-    return found
+    files = (weights_provenance(project.workspace, project.view(name)) for name in names)
+    return [*found, *(made for made in files if made is not None)]
 
 
 def offered_rows(project: Project, one: Planned, fold: str = FOLD) -> str | None:

@@ -16,7 +16,7 @@ from mvp.pipeline.imported import require_import
 from mvp.pipeline.items import view_items
 from mvp.pipeline.networks import finetune_command
 from mvp.pipeline.project import Project
-from mvp.pipeline.provenance import read_provenance, shared_patients
+from mvp.pipeline.provenance import read_provenance, shared_patients, weights_provenance
 from mvp.pipeline.workspace import FOLD
 from mvp.stages.extract import rows_of
 from mvp.types import BoolArray, Labels
@@ -139,10 +139,15 @@ def require_unseen(
             continue  # no network of ours; what its numbers were made from, nobody here knows
         table = project.config.views[view].kind == "table"
         whose = FOLD if table else fold
-        # A frozen network has seen nobody; an encoder of values has seen all training rows.
+        # A frozen network has seen nobody, unless its weights file was trained here; an encoder of
+        # values has seen all training rows.
         frozen = project.config.protocol == "frozen" and not (table and role == "test")
-        made = read_provenance(project.workspace.stage1(view, whose))
-        if (frozen and whose == FOLD) or made is None:
+        frozen = frozen and whose == FOLD
+        if frozen:
+            made = weights_provenance(project.workspace, project.view(view))
+        else:
+            made = read_provenance(project.workspace.stage1(view, whose))
+        if made is None:
             continue
         what = "encoder" if table else "network"
         again = f"mvp extract --view {view}" if table else finetune_command(view, whose)
@@ -152,8 +157,12 @@ def require_unseen(
             raise DataError(
                 f"{both} patients of the {role} rows trained this view's {what}",
                 view=view,
-                cause=f"the split or the patient ids changed after the {what} was trained",
-                remedy=f"run `{again}` again, or restore split.csv",
+                cause="its weights file is a network that this workspace has trained"
+                if frozen
+                else f"the split or the patient ids changed after the {what} was trained",
+                remedy='start from it by weights = "view:NAME" and protocol = "holdout"'
+                if frozen
+                else f"run `{again}` again, or restore split.csv",
             )
 
 

@@ -6,10 +6,16 @@ from collections.abc import Sequence
 
 from mvp.config import ResolvedView
 from mvp.config.variants import stays_untrained
-from mvp.errors import ConfigError, MvpError
+from mvp.errors import MvpError
 from mvp.networks import Capture, Network, inference
 from mvp.networks.sharing import share_stem
-from mvp.pipeline.networks import initial_network, outputs_of, view_inputs, view_targets
+from mvp.pipeline.networks import (
+    initial_network,
+    outputs_of,
+    require_fitted_layer,
+    view_inputs,
+    view_targets,
+)
 from mvp.pipeline.project import Project
 from mvp.pipeline.sharing import with_first_weights
 from mvp.pipeline.workspace import FOLD
@@ -48,16 +54,10 @@ def _usable(project: Project, view: ResolvedView, fold: str) -> Network:
         network = initial_network(project, with_first_weights(project, view, fold), outputs)
         inputs = view_inputs(project, project.manifest, view)
         batch = inputs.preparation.finish(torch.stack(inputs.synthetic()[:1]), network.channels)
-        layer = view.network.layer
-        with Capture(network, layer, view.network.pooling) as capture, inference(network):
+        require_fitted_layer(view, network)
+        layer, pooling = view.network.layer, view.network.pooling
+        with Capture(network, layer, pooling) as capture, inference(network):
             capture(batch)
-        if stays_untrained(view) and capture.uses_classifier:
-            raise ConfigError(
-                f"layer {layer!r} depends on the classifier, which nothing trains",
-                cause='training.freeze = "all" leaves the network as it is, its new classifier '
-                "with random values",
-                remedy='set network.layer to a layer before it, or to "auto"',
-            )
         if not stays_untrained(view):
             require_precision(settings.precision, project.device)
         if network_epochs(view):

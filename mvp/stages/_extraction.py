@@ -24,6 +24,7 @@ from mvp.errors import ImageError
 from mvp.features import UnitTask, Writer, image_digest, instance_of
 from mvp.networks import Network
 from mvp.networks.engines import Engine
+from mvp.networks.inference import evaluation
 from mvp.stages._unit_rows import UnitRows
 from mvp.types import FloatArray
 
@@ -100,7 +101,9 @@ class ExtractRun:
         """Features (n, ...) of synthetic inputs that no patient ever had."""
         if self._golden is None:
             images = torch.stack(self.inputs.synthetic())
-            self._golden = self._features(images, range(len(images)))
+            # Asked here too: a network that moves its buffers must not commit a single unit.
+            with evaluation(self.network):
+                self._golden = self._features(images, range(len(images)))
         return self._golden
 
     @property

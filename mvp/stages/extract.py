@@ -19,12 +19,13 @@ from mvp.data.inputs import ImageInputs, Inputs, TextInputs
 from mvp.data.reading.inventory import FileRecord
 from mvp.data.text_preparation import TextPreparation
 from mvp.data.transforms import Transform
-from mvp.errors import ImageError, StaleError, StoreDamagedError
+from mvp.errors import ImageError
 from mvp.features import KeyStore, UnitTask, Writer, image_digest
 from mvp.networks import Network
 from mvp.networks.engines import open_engine
 from mvp.stages._extraction import ExtractResult, ExtractRun, ready_for_network
 from mvp.stages._feature_key import feature_key, rows_of, surroundings
+from mvp.stages._twins import take_from_twins
 from mvp.types import FloatArray
 
 log = logging.getLogger("mvp")
@@ -189,7 +190,13 @@ class Extraction:
             run, writer = self._opened()
             run.take(files, ready)
             waiting = run.set_aside_known_rejects(waiting, store.rejected)
-            waiting = self._copied(waiting, run, writer)
+            waiting = take_from_twins(
+                self._twins,
+                waiting,
+                writer,
+                lambda rows: self._planned(rows, rows, again=False),
+                lambda twin: self._agree(twin, run),
+            )
             if waiting:
                 tasks = self._planned(waiting, wanted, again=wait)
                 run.compute(tasks, writer, wait=wait)
@@ -216,31 +223,6 @@ class Extraction:
             compression=self.settings.compression,
         )
 
-    def _copied(self, rows: list[bytes], run: ExtractRun, writer: Writer) -> list[bytes]:
-        """Take what a twin has already seen; the rows that are left."""
-        for twin in self._twins:
-            twin.refresh()
-            seen = twin.has(rows)
-            there = [row for row, has in zip(rows, seen, strict=True) if has]
-            if not there or not self._vouched(twin, run):
-                continue
-            for task in writer.claimed(self._planned(there, there, again=False)):
-                values = twin.read(task.rows).reshape(len(task.rows), *task.segment.shape)
-                writer.commit(task, values, {})
-            self.store.refresh()
-            left = self.store.has(rows)
-            rows = [row for row, has in zip(rows, left, strict=True) if not has]
-        return rows
-
-    def _vouched(self, twin: KeyStore, run: ExtractRun) -> bool:
-        """Whether a twin's numbers, maybe made elsewhere, are those that this machine gives."""
-        try:
-            twin.agree_with_golden(self._surroundings, run.golden, self.settings.tolerance)
-        except (StaleError, StoreDamagedError) as error:
-            log.info("%s: nothing is copied from %s: %s", self.store.key.view, twin.key.view, error)
-            return False
-        return True
-
     def _opened(self) -> tuple[ExtractRun, Writer]:
         """The engine and the writer, made ready when the first image waits for them."""
         if self._run is None or self._writer is None:
@@ -263,9 +245,12 @@ class Extraction:
                 self._draws,
             )
             self._surroundings = surroundings(self._device, self.settings)
-            self.store.agree_with_golden(self._surroundings, run.golden, self.settings.tolerance)
+            self._agree(self.store, run)
             self._run, self._writer = run, writer
         return self._run, self._writer
+
+    def _agree(self, store: KeyStore, run: ExtractRun) -> None:
+        store.agree_with_golden(self._surroundings, run.golden, self.settings.tolerance)
 
 
 def extract(

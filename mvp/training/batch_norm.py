@@ -14,20 +14,24 @@ from torch.overrides import TorchFunctionMode
 from mvp.training.processes import Processes
 
 
-def shared_batch_norm(processes: Processes) -> AbstractContextManager[Any]:
+def shared_batch_norm(processes: Processes, copies: int = 1) -> AbstractContextManager[Any]:
     """While it lasts, batch norm in training mode sees the rows of all processes.
 
     Modules stay as they are: it is the function `batch_norm` that is replaced, so subclasses of
     the modules keep what else they do (timm's have the activation inside; exchanging them for
     `torch.nn.SyncBatchNorm` would lose it), and it works on every device.
+
+    Args:
+        processes: that train together.
+        copies: how many of them do the very same rows.
     """
-    return nullcontext() if processes.number == 1 else _Shared(processes)
+    return nullcontext() if processes.number == 1 else _Shared(processes, copies)
 
 
 class _Shared(TorchFunctionMode):
-    def __init__(self, processes: Processes) -> None:
+    def __init__(self, processes: Processes, copies: int = 1) -> None:
         super().__init__()
-        self._processes = processes
+        self._processes, self._copies = processes, copies
 
     def __torch_function__(
         self,
@@ -60,14 +64,16 @@ class _Shared(TorchFunctionMode):
         if running_mean is not None and running_var is not None:
             with torch.no_grad():
                 # As torch does: the running variance is the unbiased one.
-                unbiased = variance * (count / (count - 1).clamp(min=1))
+                once = count / self._copies
+                unbiased = variance * (once / (once - 1).clamp(min=1))
                 running_mean.lerp_(mean.to(running_mean), momentum)
                 running_var.lerp_(unbiased.to(running_var), momentum)
+        # As torch does: a half precision is what comes out, scale and shift are not rounded to it.
         if weight is not None:
             normal = normal * _channels(weight, normal).to(normal)
         if bias is not None:
             normal = normal + _channels(bias, normal).to(normal)
-        return normal
+        return normal.to(input.dtype)
 
 
 class _Normalise(torch.autograd.Function):
@@ -95,19 +101,18 @@ class _Normalise(torch.autograd.Function):
         scale = (variance + eps).rsqrt()
         normal = centred * _channels(scale, values)
         ctx.save_for_backward(normal, scale, count)
-        ctx.over, ctx.processes = over, processes
+        ctx.over, ctx.processes, ctx.type = over, processes, input.dtype
         ctx.mark_non_differentiable(mean, variance, count)
-        return normal.to(input.dtype), mean, variance, count
+        return normal, mean, variance, count
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor, None, None]:
         normal, scale, count = ctx.saved_tensors
-        wide = gradient.to(normal.dtype)
-        sums = torch.cat([wide.sum(ctx.over), (wide * normal).sum(ctx.over)])
+        sums = torch.cat([gradient.sum(ctx.over), (gradient * normal).sum(ctx.over)])
         ctx.processes.add_up(sums)
         mean, along = (sums / count).chunk(2)
-        result = wide - _channels(mean, wide) - normal * _channels(along, wide)
-        return (result * _channels(scale, wide)).to(gradient.dtype), None, None
+        result = gradient - _channels(mean, gradient) - normal * _channels(along, gradient)
+        return (result * _channels(scale, gradient)).to(ctx.type), None, None
 
 
 def _channels(values: Tensor, like: Tensor) -> Tensor:

@@ -120,7 +120,7 @@ class Epochs:
                 # Dropout and stochastic depth read the global generator.
                 stack.enter_context(seeded(derived_seed(loop.seed, *what), loop.device))
                 stack.enter_context(mixed(self.precision, loop.device))
-                stack.enter_context(shared_batch_norm(loop.processes))
+                stack.enter_context(shared_batch_norm(loop.processes, share.copies))
                 return next(losses)
 
         set_cycle(self.optimizer, *self._cycle(progress.step))

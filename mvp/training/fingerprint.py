@@ -9,11 +9,13 @@ import numpy as np
 from mvp.config import ResolvedView
 from mvp.config.training import WITHOUT_EFFECT_ON_WEIGHTS
 from mvp.files import digest_bytes, digest_json
+from mvp.training.result import head_epochs
 from mvp.types import IntArray, Labels
 
-VERSION = 2
-# Training looks neither at a hook's place nor at what text views alone have.
-OF_EXTRACTION = {"layer", "pooling"}
+VERSION = 3
+# Training looks not at a hook's place, and not at where the first weights lie: a workspace may be
+# moved, or be elsewhere on another machine.
+WITHOUT_EFFECT = {"layer", "pooling", "weights"}
 
 
 def fingerprint(
@@ -28,7 +30,7 @@ def fingerprint(
     """The digest of everything that decides the trained weights, save the images themselves."""
     settings: dict[str, Any] = view.model_dump(
         mode="json",
-        exclude={"training": set(WITHOUT_EFFECT_ON_WEIGHTS), "network": OF_EXTRACTION},
+        exclude={"training": set(WITHOUT_EFFECT_ON_WEIGHTS), "network": WITHOUT_EFFECT},
     )
     if counts is None:
         del settings["training"]["slices"]
@@ -46,6 +48,8 @@ def fingerprint(
             "inner": _digest(inner),
             "seed": seed,
             "first_weights": first_weights,
+            # Whether there are weights at all decides them, where they are not set.
+            "head_epochs": head_epochs(view),
         }
     )
 

@@ -180,6 +180,13 @@ class TwoEyes(Tiny):
         return super().features(x) + self.unused(x).mean((2, 3))
 
 
+class LooksAgain(Tiny):
+    """Its convolution sees the image, and then three of the channels that it gave."""
+
+    def features(self, x):
+        return self.body(self.body(x)[:, :3]).mean((2, 3))
+
+
 class ChangesTheImage(Tiny):
     """The convolution sees something else than the image."""
 

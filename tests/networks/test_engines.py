@@ -1,5 +1,6 @@
 """What all engines hold to, and torch as one of them."""
 
+import importlib.metadata
 import logging
 
 import numpy as np
@@ -14,6 +15,9 @@ from mvp.networks.engines import choice, choose_engine, engine_versions, exporte
 from mvp.networks.text import build_text
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+# Since torch 2.9.
+TORCH_SAYS_PRECISION = hasattr(torch.backends.cudnn, "conv")
 
 
 def images(number, size=16):
@@ -64,23 +68,41 @@ def test_float16_is_for_cuda_alone():
         opened(tiny(), precision="float16").__enter__()
 
 
-def test_float32_is_never_computed_in_ten_bits():
+NEW = [torch.backends.cuda.matmul, torch.backends.cudnn.conv] if TORCH_SAYS_PRECISION else []
+
+
+def said():
+    """How exactly convolutions and products are computed, in torch's newer words or its older."""
+    if TORCH_SAYS_PRECISION:
+        return [place.fp32_precision for place in NEW]
+    return [torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()]
+
+
+FULL = ["ieee", "ieee"] if TORCH_SAYS_PRECISION else [False, "highest"]
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_float32_is_never_computed_in_ten_bits(newer):
+    if newer and not TORCH_SAYS_PRECISION:
+        pytest.skip("this torch has no fp32_precision")
     seen = []
 
     class Spy(Tiny):
         def forward(self, x):
-            precision = torch.get_float32_matmul_precision()
-            seen.append((torch.backends.cudnn.allow_tf32, precision))
+            seen.append(said())
             return super().forward(x)
 
-    before = torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("high")
+    if newer:  # as a caller may have said it; torch then refuses to read the older way
+        for place in NEW:
+            place.fp32_precision = "tf32"
+    else:
+        torch.set_float32_matmul_precision("high")
+    before = said()
     try:
         with opened(tiny(Spy)) as engine:
             engine(images(2))
-        assert seen == [(False, "highest")]
-        assert torch.get_float32_matmul_precision() == "high"
-        assert torch.backends.cudnn.allow_tf32 is before
+        assert seen == [FULL]
+        assert said() == before != FULL
     finally:
         torch.set_float32_matmul_precision("highest")
 
@@ -229,10 +251,14 @@ def test_auto_is_torch_where_onnxruntime_fails_at_work(monkeypatch, caplog):
     assert "onnxruntime failed" in caplog.text
 
 
-def test_versions_are_those_of_what_runs():
+def test_versions_are_those_of_what_runs(monkeypatch):
     assert engine_versions("torch") == {}
     assert engine_versions("torch", compiled=True) != {}
-    assert set(engine_versions("onnxruntime")) == {"onnxruntime", "onnx", "onnxscript"}
+    versions = engine_versions("onnxruntime")
+    assert set(versions) == {"onnxruntime", "onnx", "onnxscript"}
+    # As where onnxruntime-gpu is installed, which brings the same module.
+    monkeypatch.setattr(importlib.metadata, "version", never)
+    assert engine_versions("onnxruntime") == versions
 
 
 @pytest.mark.parametrize(

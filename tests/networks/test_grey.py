@@ -66,7 +66,15 @@ def test_timms_padding_is_kept():
 
 
 @pytest.mark.parametrize(
-    "name", ["StandardisedFirst", "SeesTheImageTwice", "TwoEyes", "ChangesTheImage", "Folded"]
+    "name",
+    [
+        "StandardisedFirst",
+        "SeesTheImageTwice",
+        "TwoEyes",
+        "LooksAgain",
+        "ChangesTheImage",
+        "Folded",
+    ],
 )
 def test_a_network_that_cannot_be_folded_keeps_three_channels(name):
     wide, kept, transform = pair(f"odd_networks:{name}")

@@ -11,7 +11,8 @@ import pytest
 
 import mvp
 from mvp.data.reading import decoding
-from mvp.features import Writer
+from mvp.errors import MvpError
+from mvp.features import KeyStore, Writer
 from mvp.features.golden import _dump, _load
 from mvp.features.local import LocalStorage
 from tests.pipeline.conftest import (
@@ -227,6 +228,42 @@ def test_a_twin_that_was_made_where_numbers_differ_gives_nothing(tmp_path):
     (key / "golden.json").write_bytes(_dump(golden + 1))
     shutil.rmtree(key / "surroundings")
     assert mvp.extract(ws, ["copy"], progress=False).forward_passes == COUNT
+
+
+def test_rows_that_a_twin_loses_meanwhile_go_through_the_network(tmp_path, monkeypatch):
+    ws = tmp_path / "ws"
+    toml = FILMS_TOML.replace(
+        "[labels.finding]", '[views.copy]\nsource = "frontal"\n\n[labels.finding]'
+    )
+    write_films(ws, COUNT, toml)
+    mvp.extract(ws, ["frontal"], progress=False)
+
+    def gone(self, rows):
+        raise KeyError("collected")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(KeyStore, "read", gone)
+        done = mvp.extract(ws, ["copy"], progress=False)
+    assert (done.views["copy"].rows, done.forward_passes) == (COUNT, COUNT)
+    assert np.array_equal(features_of(ws), features_of(ws, "copy"))
+    assert not claims_of(ws)
+
+
+def test_a_network_that_moves_its_buffers_commits_no_unit(tmp_path):
+    ws = tmp_path / "ws"
+    write_films(ws, COUNT)
+    (ws / "moving.py").write_text(
+        "from mvp.networks.small import small_cnn\n"
+        "def net(num_classes=3):\n"
+        "    made = small_cnn(num_classes)\n"
+        "    norm = made.stem[1]\n"
+        "    made.register_forward_hook(lambda *_: (norm.running_mean.add_(0.01), None)[1])\n"
+        "    return made\n"
+    )
+    edit(ws, 'name = "small"', 'name = "moving:net"')
+    with pytest.raises(MvpError, match="buffers of the network changed"):
+        mvp.extract(ws, progress=False)
+    assert not list((ws / "cache").glob("*/*/segments/*/ledger/*"))
 
 
 def test_the_last_line_says_where_the_time_went(tmp_path):

@@ -83,6 +83,12 @@ def write(folder, **lines):
     return folder
 
 
+def edit_pixel(path):
+    pixels = np.array(Image.open(path))
+    pixels[0, 0] ^= 1
+    Image.fromarray(pixels).save(path)
+
+
 def folder_of(ws, view):
     return ws / "stage1" / view / "all"
 
@@ -289,6 +295,25 @@ def test_whom_the_source_has_seen_is_asked_before_anything_is_trained(tmp_path, 
     assert not (folder_of(ws, "copy") / "history.csv").exists()
 
 
+def test_a_network_of_the_workspace_named_by_its_file_has_seen_whom_it_has_seen(
+    tmp_path, duplicated, caplog
+):
+    ws = copied(duplicated[0], tmp_path)
+    file = folder_of(ws, "frontal") / "weights.safetensors"
+    # As it is for other views, which no training ever touches.
+    edit(ws, "view:frontal", str(file))
+    mvp.finetune(ws, ["copy"], progress=False)
+    assert made(ws, "copy")["patients"] == made(ws, "frontal")["patients"]
+    # With nothing trained at all, heads may learn from all rows, but not from these.
+    edit(ws, "seed = 5", 'seed = 5\nprotocol = "frozen"')
+    mvp.extract(ws, ["copy"], progress=False)
+    with pytest.raises(DataError, match="this workspace has trained"):
+        mvp.fit_head(ws, views=["copy"], progress=False)
+    (ws / "patients.key").write_bytes(b"of another workspace")
+    mvp.fit_head(ws, views=["copy"], progress=False)
+    assert "was trained in another workspace" in caplog.text
+
+
 def test_a_source_of_another_view_counts_although_no_row_is_shared(tmp_path):
     """It goes on with lateral films, whose patients are others than those of the frontal ones."""
     ws = write(
@@ -371,6 +396,13 @@ def test_an_untrained_classifier_is_no_feature(tmp_path):
     ws = write(tmp_path / "ws", frontal=line)
     with pytest.raises(ConfigError, match="depends on the classifier, which nothing trains"):
         mvp.finetune(ws, ["frontal"], progress=False)
+    edit(ws, 'layer = "fc"', 'layer = "auto"')
+    mvp.finetune(ws, ["frontal"], progress=False)
+    # The layer is no setting of training: the network is fresh, but not what it gives there.
+    edit(ws, 'layer = "auto"', 'layer = ["stages.1", "fc"]')
+    assert mvp.finetune(ws, ["frontal"], progress=False).views["frontal"] is None
+    with pytest.raises(ConfigError, match="depends on the classifier, which nothing trains"):
+        mvp.extract(ws, ["frontal"], progress=False)
 
 
 def test_two_bodies_on_one_image_are_two(tmp_path):
@@ -402,6 +434,30 @@ def test_label_sets_on_one_image_are_trained_under_one_split(tmp_path):
     (ws / "split.csv").write_text(before)
     mvp.finetune(ws, ["second"], progress=False)
     mvp.extract(ws, ["second"], progress=False)
+    mvp.fit_head(ws, views=["frontal", "second"], progress=False)
+
+
+def test_a_study_without_labels_that_came_since_is_no_other_split(tmp_path):
+    ws = write(
+        tmp_path / "ws",
+        frontal='labels = ["finding"]',
+        views='[views.second]\nsource = "frontal"\nlabels = ["other"]\n',
+    )
+    mvp.finetune(ws, ["frontal"], progress=False)
+    rows = list(csv.reader((ws / "studies.csv").open()))
+    new = ["s100", "p100", "frontal", "new.png", "", ""]
+    shutil.copy(ws / "data" / "frontal0.png", ws / "data" / "new.png")
+    edit_pixel(ws / "data" / "new.png")
+    with (ws / "studies.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([*rows, new])
+    mvp.split(ws, progress=False)
+    move(ws, ["s100"], "stage1")
+    mvp.finetune(ws, ["second"], progress=False)
+    mvp.extract(ws, ["frontal", "second"], progress=False)
+    with pytest.raises(StaleError, match=r"run `mvp finetune --view frontal --view second`"):
+        mvp.fit_head(ws, views=["frontal", "second"], progress=False)
+    done = mvp.finetune(ws, ["frontal", "second"], progress=False)
+    assert set(done.views.values()) == {None}
     mvp.fit_head(ws, views=["frontal", "second"], progress=False)
 
 

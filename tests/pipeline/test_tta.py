@@ -5,9 +5,12 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import zarr
 
 import mvp
+from mvp.pipeline import cache_export
 from mvp.pipeline.networks import open_stores
 from mvp.pipeline.project import Project
 from mvp.pipeline.tables import cached_table
@@ -102,6 +105,27 @@ def test_the_first_draw_is_the_image_and_a_row_is_the_mean_of_the_draws(drawn):
     alone = features_of(drawn)
     first = rows.block("frontal").reshape(len(table), DRAWS, -1)[:, 0]
     np.testing.assert_allclose(first, alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".zarr", ".parquet"])
+def test_an_export_is_what_heads_see_or_every_draw(drawn, tmp_path, suffix):
+    table, out = table_of(drawn), tmp_path / f"frontal{suffix}"
+    mean = table.block("frontal")[table.presence[:, table.views.index("frontal")]]
+    cache_export(drawn, "frontal", out, progress=False)
+    assert np.array_equal(exported(out), mean)
+    if suffix == ".zarr":
+        out = tmp_path / "every.zarr"
+    cache_export(drawn, "frontal", out, every_instance=True, progress=False)
+    each = exported(out).reshape(len(mean), DRAWS, -1)
+    np.testing.assert_allclose(each.mean(axis=1), mean, rtol=1e-5, atol=1e-6)
+
+
+def exported(path):
+    if path.suffix == ".npz":
+        return np.load(path)["features"]
+    if path.suffix == ".zarr":
+        return zarr.open_group(path, mode="r")["features"][...]
+    return pd.read_parquet(path).filter(regex=r"^f\d+$").to_numpy()
 
 
 def test_no_draws_have_the_key_that_they_always_had(drawn):

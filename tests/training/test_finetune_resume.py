@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from finetuning import Images, data, train, view
+from finetuning import INNER, TRAIN, Images, data, labels, train, view
 from safetensors import safe_open
 
 from mvp.config import NetworkConfig, TextConfig
 from mvp.errors import MvpError
+from mvp.training.fingerprint import fingerprint
 
 HERE = Path(__file__).parent
 
@@ -143,6 +144,23 @@ def test_other_first_weights_start_over(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "mvp"):
         assert train(folder, settings).resumed_from is None
     assert "starting over" in caplog.text
+
+
+def test_first_weights_that_lie_elsewhere_are_the_same(tmp_path):
+    from finetuning import net
+
+    path = tmp_path / "first.pth"
+    torch.save(net().state_dict(), path)
+    interrupt(tmp_path / "out", 14, settings=view(weights=str(path)))
+    moved = path.rename(tmp_path / "moved.pth")
+    assert train(tmp_path / "out", view(weights=str(moved))).resumed_from == 4
+    # The head's epochs hang on whether there are weights at all.
+    usual = {"train": TRAIN, "inner": INNER, "seed": 3, "first_weights": "", "counts": None}
+    marks = {
+        fingerprint(view(weights=name, head_epochs=None), labels(data()[1]), **usual)
+        for name in ("none", str(moved))
+    }
+    assert len(marks) == 2
 
 
 def other(**sections):

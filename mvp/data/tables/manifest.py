@@ -173,6 +173,12 @@ def _labels(
         return Labels(targets, values), problems
     for place, (name, label) in enumerate(config.labels.items()):
         column = label.column or name
+        for view in (v for v, own in config.views.items() if column in own.columns):
+            text = (
+                f"view {view} reads the column {column!r}, and so does the label {name!r}: the "
+                "answer is among the inputs"
+            )
+            problems.append(Problem("label-input", "warning", text))
         numbers, cells = columns.distinct(column, f"labels.{name}.column")
         rows = parse_labels(cells, numbers, name, label, columns.line)
         if passed := overlooked(cells, label):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import importlib
 from typing import Literal, Protocol, get_args
 
 from torch import Tensor
@@ -43,4 +43,5 @@ def engine_versions(name: str, *, compiled: bool = False) -> dict[str, str]:
     """
     if name == "torch":
         return {"compile": "inductor"} if compiled else {}
-    return {library: importlib.metadata.version(library) for library in LIBRARIES}
+    # Asked of the modules: other distributions (onnxruntime-gpu) bring them too.
+    return {library: str(importlib.import_module(library).__version__) for library in LIBRARIES}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -88,6 +88,25 @@ def full_float32() -> Iterator[None]:
     On newer GPUs cuDNN computes them in TF32 of ten bits unless it is told otherwise, and the
     same key would then hold other numbers than a CPU's.
     """
+    if not hasattr(torch.backends.cudnn, "conv"):  # torch before 2.9
+        with _full_by_flags():
+            yield
+        return
+    # Both ways of saying it must not be mixed: reading the older one after the newer one was
+    # used, by us or by the caller, may raise.
+    places: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn.conv]
+    before = [place.fp32_precision for place in places]
+    try:
+        for place in places:
+            place.fp32_precision = "ieee"
+        yield
+    finally:
+        for place, value in zip(places, before, strict=True):
+            place.fp32_precision = value
+
+
+@contextmanager
+def _full_by_flags() -> Iterator[None]:
     cudnn, matmul = torch.backends.cudnn, torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

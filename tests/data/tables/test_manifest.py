@@ -220,6 +220,21 @@ def test_labels_that_contradict_each_other_are_unknown_and_said_so(tmp_path):
     assert kinds(m) == {"label-conflict": 1}
 
 
+@pytest.mark.parametrize("scoring", [False, True])
+def test_a_label_among_the_inputs_is_said(tmp_path, scoring):
+    values = '[views.values]\nkind = "table"\nnumbers = ["age", "mass"]\n'
+    m = load(
+        tmp_path,
+        "S1,P1,PA,a.png,1,40",
+        "S2,P2,PA,b.png,0,41",
+        header=f"{HEADER},age",
+        more=values,
+        scoring=scoring,
+    )
+    # Where new studies are scored nobody reads labels.
+    assert kinds(m) == ({} if scoring else {"label-input": 1})
+
+
 def test_a_label_that_no_rule_covers_names_the_line_of_the_file(tmp_path):
     line = refused(DataError, tmp_path, "S1,P1,PA,a.png,1", "", "S2,P2,PA,b.png,maybe")
     assert "line 4" in line
