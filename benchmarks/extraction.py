@@ -240,6 +240,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS))
+    parser.add_argument("--without", nargs="*", default=[], metavar="KIND")
     parser.add_argument("--thingsvision", metavar="PYTHON")
     asked = parser.parse_args(arguments)
     if asked.one:
@@ -252,6 +253,7 @@ def main(arguments: list[str]) -> None:
     kinds += ["bare:torch", "bare:onnxruntime"]
     if asked.thingsvision:
         kinds.insert(2, "thingsvision")
+    kinds = [kind for kind in kinds if kind not in asked.without]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_films(folder, asked.images)

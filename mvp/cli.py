@@ -38,8 +38,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Two-stage learning for multi-view studies: one CNN per view, cached features, any "
     "learner on top.\n\nStart with `mvp demo`, or with `mvp init TABLE`. Results go to stdout, "
-    "progress to stderr. Exit codes: 0 done, 2 usage or settings, 3 bad input data, 4 done but "
-    "some images or studies were rejected, 5 the feature store is damaged, 130 interrupted.",
+    "progress to stderr. Exit codes: 0 done, 1 failed on the way, 2 usage or settings, 3 bad input "
+    "data, 4 done but some images or studies were rejected, 5 the feature store is damaged, 130 "
+    "interrupted.",
 )
 
 add_data_commands(app)

@@ -38,6 +38,7 @@ from mvp.stages.evaluate import Evaluation, evaluate
 from mvp.types import BoolArray, Labels
 
 log = logging.getLogger("mvp")
+_VERSION = 2  # of what an evaluation states: accuracy too
 
 
 @dataclass
@@ -222,6 +223,7 @@ def evaluation_inputs(project: Project, saved: SavedHead) -> dict[str, Any]:
     rows = masks["test"] | masks["stage2-inner"]
     views = saved.heads.fusion.signature.views
     return {
+        "what an evaluation states": _VERSION,
         "the head": saved.heads.fusion.digest,
         "the rows": rows_digests(project, views, [masks["test"], masks["stage2-inner"]]),
         "the labels": labels_digest(project.manifest.labels.select(rows)),

@@ -12,7 +12,7 @@ import numpy as np
 
 from mvp.config import ResolvedView
 from mvp.config.variants import training_order
-from mvp.files import read_json, write_json
+from mvp.files import digest_file, read_json, write_json
 from mvp.pipeline.finetuning import FinetuneOutcome
 from mvp.pipeline.folds import fold_seed, folds_asked_for, saying_fold
 from mvp.pipeline.networks import outputs_of, view_targets
@@ -242,6 +242,8 @@ def _note_provenance(
                 "result": asdict(results[one.view.name]),
                 "view": project.config.view(one.view.name).model_dump(mode="json"),
                 "offered": offered_rows(project, one, fold),
+                "fold": fold,
+                "weights": digest_file(project.workspace.weights(one.view.name, fold)),
             },
         )
 

@@ -43,6 +43,7 @@ class FinetuneOutcome:
                 view: {
                     "reason": self.reasons[view],
                     **({"together": self.together[view]} if view in self.together else {}),
+                    **({"folder": self.folders[view]} if view in self.folders else {}),
                     **(asdict(result) if result else {}),
                 }
                 for view, result in self.views.items()

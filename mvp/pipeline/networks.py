@@ -161,6 +161,14 @@ def feature_network(project: Project, name: str, fold: str = FOLD) -> ViewNetwor
                 + (f", or {frozen}" if fold == FOLD else ""),
             )
         _require_trained_so(project, view, fold, made)
+        if digest_file(path) != made.get("weights"):
+            raise StaleError(
+                f"the weights of {network_of(fold)} are not those that its provenance speaks of",
+                view=name,
+                path=path,
+                cause="the file was exchanged, or its training was broken off at the very end",
+                remedy=f"restore the file, or run `{finetune_command(name, fold)} --force`",
+            )
         network = restore_view(view, outputs_of(view_targets(project, view)), path)
         require_fitted_layer(view, network)
     settings, draws = project.config.extract, view_draws(project, view)

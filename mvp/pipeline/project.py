@@ -87,7 +87,8 @@ class Project:
     @cached_property
     def workers(self) -> int:
         """Decoding threads."""
-        return self.config.workers or min(8, os.cpu_count() or 1)
+        # One more than processors: each waits for its decoder while another prepares.
+        return self.config.workers or min(16, 1 + (os.cpu_count() or 1))
 
     def limits(self, root: Path | None = None) -> Limits:
         """What one image file may cost, and where it must lie."""

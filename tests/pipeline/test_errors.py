@@ -1,6 +1,7 @@
 """Errors a newcomer makes: one line, the remedy, the right exit code, no traceback."""
 
 import csv
+import shutil
 
 import pytest
 from PIL import Image
@@ -59,6 +60,19 @@ def test_extract_before_finetune(refused, workspace):
     code, line = refused("extract", "-w", workspace, "--view", "lateral")
     assert code == 2
     assert "mvp finetune --view lateral" in line
+
+
+def test_weights_that_were_exchanged_are_not_the_trained_ones(refused, workspace):
+    """Features of other weights under this network's provenance could be of patients it saw."""
+    folder = workspace / "stage1"
+    shutil.copyfile(
+        folder / "frontal" / "all" / "weights.safetensors",
+        folder / "lateral" / "all" / "weights.safetensors",
+    )
+    code, line = refused("extract", "-w", workspace, "--view", "lateral")
+    assert code == 2
+    assert "exchanged" in line
+    assert "mvp finetune --view lateral --force" in line
 
 
 def test_an_unknown_learner(refused, workspace):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 
 def said(command, *arguments):
@@ -19,7 +20,8 @@ def test_finetune_says_what_was_trained_and_why(workspace, command):
     assert 0 <= trained["best_auroc"] <= 1
     assert done["rejected"] == 0
     again = said(command, "finetune", "-w", workspace, "--view", "frontal")
-    assert list(again["views"]["frontal"]) == ["reason"]
+    assert again["views"]["frontal"].keys() == {"reason", "folder"}
+    assert (Path(trained["folder"]) / "weights.safetensors").exists()
 
 
 def test_fit_head_says_what_was_fitted(workspace, command):

@@ -33,3 +33,18 @@ def test_it_is_torchs_own_also_in_half_precision(kind, affine):
         # A value between two of bfloat16's may be rounded to either.
         assert ((one - other).abs() > 1e-5 * (1 + other.abs())).float().mean() < 0.01
         torch.testing.assert_close(one, other)
+
+
+class Twins(Processes):
+    """Two processes with the very same rows."""
+
+    def add_up(self, values):
+        values *= 2
+
+
+def test_rows_that_every_process_does_count_once():
+    rows, running, own = torch.randn(3, 4), [torch.zeros(4), torch.ones(4)], torch.nn.BatchNorm1d(4)
+    with _Shared(Twins(), copies=2):
+        out = functional.batch_norm(rows, *running, training=True)
+    torch.testing.assert_close(out, own(rows))
+    torch.testing.assert_close(running, [own.running_mean, own.running_var])

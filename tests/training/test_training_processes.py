@@ -51,8 +51,9 @@ def test_two_processes_end_with_the_weights_of_one(folders, name):
     one, two = (load_file(folder / name / "weights.safetensors") for folder in folders[:2])
     assert set(one) == set(two)
     for tensor in one:
-        near = 1e-5 if name == "volumes" else 1e-6
-        torch.testing.assert_close(one[tensor], two[tensor], rtol=1e-4, atol=near)
+        # Over the many inputs of volumes rounding goes further.
+        rough = {"rtol": 1e-3, "atol": 1e-5} if name == "volumes" else {"rtol": 1e-4, "atol": 1e-6}
+        torch.testing.assert_close(one[tensor], two[tensor], **rough)
 
 
 def test_all_come_to_the_same_judgement_and_count_every_image_once(folders):
