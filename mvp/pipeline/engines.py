@@ -54,12 +54,10 @@ def with_engine(project: Project, made: ViewNetwork, inputs: Inputs, images: int
 
     Args:
         project: the workspace.
-        made: the network; as it is, where the settings name the engine.
+        made: the network, of a workspace whose settings say "auto".
         inputs: what it is shown.
         images: how many it will be shown at least.
     """
-    if project.config.extract.engine != UNDECIDED:
-        return made
     place = _place(project, made.key)
     if _kept(place) is None:
         engine = made.key.engine

@@ -11,7 +11,7 @@ from pathlib import Path
 from mvp.data.reading.inventory import FileRecord
 from mvp.data.tables.manifest import Manifest
 from mvp.features import FeatureKey, KeyStore
-from mvp.pipeline.engines import with_engine
+from mvp.pipeline.engines import UNDECIDED, with_engine
 from mvp.pipeline.extraction import ExtractOutcome, ViewExtraction
 from mvp.pipeline.items import Item, reject_items, view_items
 from mvp.pipeline.networks import (
@@ -119,6 +119,8 @@ def extract_views(
 
 
 def _with_engine(project: Project, manifest: Manifest, one: Wanted, root: Path | None) -> Wanted:
+    if project.config.extract.engine != UNDECIDED:
+        return one  # nothing is decided, so no file need be asked for
     inputs = view_inputs(project, manifest, one.made.view, root)
     files = one.images(project, manifest)
     known = project.inventory.known(list(files))

@@ -8,19 +8,19 @@ import numpy as np
 import torch
 
 from mvp.config import ResolvedView
-from mvp.networks import Network, build_view, positive_weights, weights_digest
+from mvp.networks import positive_weights, weights_digest
 from mvp.training.fingerprint import fingerprint
 from mvp.training.monitor import learnable
 from mvp.training.one_view import HeadPhase, NetworkPhase
 from mvp.training.processes import Processes
 from mvp.training.result import (
     FinetuneResult,
+    first_network,
     head_epochs,
     network_epochs,
     require_rows,
     result_of,
 )
-from mvp.training.schedule import derived_seed, seeded
 from mvp.training.session import Session
 from mvp.training.source import ImageSource
 from mvp.training.step_size import decided_step_size, with_step_size
@@ -81,7 +81,7 @@ def finetune(
     masked = learnable(labels, train, inner, view.name)
     with processes.first_before_others():
         # Alone, because it may fetch published weights.
-        network = _built(view, len(labels.outputs), seed)
+        network = first_network(view, len(labels.outputs), seed)
     first = weights_digest(network, without_classifier=False)
     network.module.to(device)
     network.module.to(memory_format=torch.channels_last)
@@ -116,8 +116,3 @@ def finetune(
     state, early = session.run(view.name, whole.view.training, seed, device, phases, progress)
     session.publish({folder: network}, view.name, state)
     return result_of(state, network.module, session.resumed, early)
-
-
-def _built(view: ResolvedView, outputs: int, seed: int) -> Network:
-    with seeded(derived_seed(seed, "weights"), torch.device("cpu")):
-        return build_view(view, outputs)

@@ -14,13 +14,12 @@ from mvp.config import ResolvedView
 from mvp.config.variants import SHARE_ALL
 from mvp.errors import MvpError
 from mvp.files import digest_json
-from mvp.networks import build_view, positive_weights, weights_digest
+from mvp.networks import positive_weights, weights_digest
 from mvp.networks.sharing import SharedNetworks, share_stem
 from mvp.training.fingerprint import fingerprint
 from mvp.training.monitor import learnable
 from mvp.training.processes import Processes
-from mvp.training.result import FinetuneResult, head_epochs, require_rows, result_of
-from mvp.training.schedule import derived_seed, seeded
+from mvp.training.result import FinetuneResult, first_network, head_epochs, require_rows, result_of
 from mvp.training.session import Session
 from mvp.training.several_views import SeveralHeads, SeveralNetworks
 from mvp.training.source import ImageSource
@@ -143,10 +142,9 @@ def finetune_shared(
 
 def _networks(members: Sequence[Member]) -> SharedNetworks:
     """The views' networks with their common layers, those of the first view."""
-    networks = {}
-    for one in members:
-        with seeded(derived_seed(one.seed, "weights"), torch.device("cpu")):
-            networks[one.view.name] = build_view(one.view, len(one.labels.outputs))
+    networks = {
+        one.view.name: first_network(one.view, len(one.labels.outputs), one.seed) for one in members
+    }
     return share_stem(networks, members[0].view.network.share)
 
 

@@ -10,14 +10,13 @@ import torch
 from tqdm import tqdm
 
 from mvp.config import ResolvedView
-from mvp.networks import build_view, positive_weights
+from mvp.networks import positive_weights
 from mvp.training.loop import Loop
 from mvp.training.monitor import learnable
 from mvp.training.one_view import HeadPhase, NetworkPhase
 from mvp.training.processes import Processes
 from mvp.training.range_test import RangeTest, range_test
-from mvp.training.result import head_epochs, require_rows
-from mvp.training.schedule import derived_seed, seeded
+from mvp.training.result import first_network, head_epochs, require_rows
 from mvp.training.source import ImageSource
 from mvp.training.step_size import decided_step_size, with_step_size
 from mvp.training.task import Task
@@ -62,8 +61,7 @@ def lr_find(
     train, inner = np.asarray(train, np.int64), np.asarray(inner, np.int64)
     require_rows(view, labels, train, inner)
     masked = learnable(labels, train, inner, view.name)
-    with seeded(derived_seed(seed, "weights"), torch.device("cpu")):
-        network = build_view(view, len(labels.outputs))
+    network = first_network(view, len(labels.outputs), seed)
     network.module.to(device)
     network.module.to(memory_format=torch.channels_last)
     network.module.eval()

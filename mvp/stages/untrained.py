@@ -5,13 +5,10 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-import torch
-
 from mvp.config import ResolvedView
-from mvp.networks import build_view, save_weights
+from mvp.networks import save_weights
 from mvp.training.checkpoint import Progress
-from mvp.training.result import FinetuneResult, result_of
-from mvp.training.schedule import derived_seed, seeded
+from mvp.training.result import FinetuneResult, first_network, result_of
 
 WEIGHTS = "weights.safetensors"
 OF_TRAINING = ("history.csv", "curve.png", "checkpoint.safetensors", "started.json")
@@ -37,8 +34,7 @@ def write_untrained(view: ResolvedView, outputs: int, folder: Path, seed: int) -
             "and it has no weights",
             view.name,
         )
-    with seeded(derived_seed(seed, "weights"), torch.device("cpu")):
-        network = build_view(view, outputs)
+    network = first_network(view, outputs, seed)
     save_weights(network, folder / WEIGHTS)
     for name in OF_TRAINING:
         (folder / name).unlink(missing_ok=True)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import nn
 
 from mvp.config import ResolvedView
 from mvp.config.variants import FROZEN_BODY
 from mvp.errors import DataError
+from mvp.networks import Network, build_view
 from mvp.training.checkpoint import Progress
+from mvp.training.schedule import derived_seed, seeded
 from mvp.types import IntArray, Labels
 
 DEFAULT_HEAD_EPOCHS = 5
@@ -43,6 +46,21 @@ class FinetuneResult:
     parameters: int
     stopped_early: bool
     batch_size: int
+
+
+def first_network(view: ResolvedView, outputs: int, seed: int) -> Network:
+    """A view's network before any training, on the CPU.
+
+    Args:
+        view: its settings.
+        outputs: logits of its new classifier.
+        seed: of what no weights give.
+
+    Raises:
+        ConfigError: the network or its weights cannot be had.
+    """
+    with seeded(derived_seed(seed, "weights"), torch.device("cpu")):
+        return build_view(view, outputs)
 
 
 def result_of(

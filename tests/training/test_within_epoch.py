@@ -101,7 +101,7 @@ def test_evaluation_mode_comes_back_after_an_exception(tmp_path, monkeypatch, ph
                 raise OSError("the disk is gone")
             return super().finish(batch, *channels)
 
-    monkeypatch.setattr("mvp.stages.finetune.build_view", spy)
+    monkeypatch.setattr("mvp.training.result.build_view", spy)
     with pytest.raises(OSError, match="disk"):
         train(tmp_path, view(head_epochs=0), Failing(data()[0]))
     assert not any(m.training for m in made[0].module.modules())
@@ -114,7 +114,7 @@ def test_evaluation_mode_comes_back_when_the_loss_explodes(tmp_path, monkeypatch
         made.append(build_view(view, outputs))
         return made[-1]
 
-    monkeypatch.setattr("mvp.stages.finetune.build_view", spy)
+    monkeypatch.setattr("mvp.training.result.build_view", spy)
     pixels, _ = data()
     pixels[5] = float("nan")
     with pytest.raises(MvpError, match="loss became"):
