@@ -294,7 +294,7 @@ def test_evaluation_mode_comes_back_after_an_exception(tmp_path, monkeypatch):
             yield from super().batches(order[:8], size)
             raise OSError("the disk is gone")
 
-    monkeypatch.setattr("mvp.stages.finetune.build_view", spy)
+    monkeypatch.setattr("mvp.training.result.build_view", spy)
     with pytest.raises(OSError, match="disk"):
         train(tmp_path, view(head_epochs=0), Failing(data()[0]))
     assert isinstance(made[0], Network)
