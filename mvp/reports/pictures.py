@@ -28,7 +28,8 @@ def colours(models: Sequence[str]) -> dict[str, str]:
     return {m: _FUSION if m == "fusion" else _MEAN if m == "mean" else chosen[m] for m in models}
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Publish a figure as a PNG of some tens of kilobytes."""
     with replacing(path) as partial:
         figure.savefig(partial, dpi=130, bbox_inches="tight", format="png")
 
@@ -58,7 +59,7 @@ def draw_comparison(path: Path, metrics: Sequence[Mapping[str, Any]]) -> None:
     axes.set_xlabel("test AUROC with patient-bootstrap interval")
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_roc(
@@ -97,7 +98,7 @@ def draw_roc(
     drawn = next((p for p in panels.flat if p.get_legend_handles_labels()[0]), None)
     if drawn is not None:
         drawn.legend(fontsize=7, frameon=False, loc="lower right")
-    _save(figure, path)
+    save(figure, path)
 
 
 def roc_points(y: FloatArray, p: FloatArray) -> tuple[np.ndarray, np.ndarray] | None:

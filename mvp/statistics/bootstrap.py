@@ -4,58 +4,37 @@ The cluster bootstrap (Davison and Hinkley 1997, section 3.8; Field and Welsh 20
 studies, are drawn with replacement, each bringing all its rows, because the rows of one patient
 are not independent. Intervals are percentiles of the drawn values (Efron and Tibshirani 1993,
 chapter 13). Two models are compared on the same draws, so what is common to both cancels.
+
+The expected calibration error is resampled with its bins held where they are. Resampling adds
+noise to every bin, and noise never lowers this error: its interval lies somewhat too high.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mvp.errors import ConfigError, DataError
-from mvp.statistics.metrics import Ranking, known_rows, weighted_auprc, weighted_auroc
+from mvp.statistics.intervals import Interval
+from mvp.statistics.metrics import known_rows
+from mvp.statistics.ranking import Ranking, weighted_auprc, weighted_auroc
+from mvp.statistics.scores import (
+    ECE_BINS,
+    equal_count_bins,
+    log_losses,
+    probable_rows,
+    squared_errors,
+)
 
-METRICS: dict[str, Callable[[Ranking, NDArray[Any]], NDArray[np.float64]]] = {
-    "auroc": weighted_auroc,
-    "auprc": weighted_auprc,
-}
+AREAS = {"auroc": weighted_auroc, "auprc": weighted_auprc}
+AT_THRESHOLD = ("sensitivity", "specificity")
+METRICS = (*AREAS, "brier", "log_loss", "ece", *AT_THRESHOLD)
 LEAST_DEFINED = 0.5
-_ELEMENTS_AT_ONCE = 2_000_000
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A metric, or a difference of two, with its interval and what it rests on.
-
-    Attributes:
-        estimate: the value on the rows themselves; None where a class is missing.
-        low: lower end; None if too few draws are defined.
-        high: upper end, likewise.
-        level: nominal coverage.
-        draws: number of resamples.
-        undefined_draws: how many of them lacked a class and were left out.
-        n: known rows.
-        positives: how many of them are positive; of a mean, how many are above zero.
-        patients: number of different patients among them.
-    """
-
-    estimate: float | None
-    low: float | None
-    high: float | None
-    level: float
-    draws: int
-    undefined_draws: int
-    n: int
-    positives: int
-    patients: int
-
-    @property
-    def negatives(self) -> int:
-        """How many of the known rows are negative."""
-        return self.n - self.positives
+# What is cumulated at once stays in a processor's cache.
+_ELEMENTS_AT_ONCE = 300_000
 
 
 class PatientBootstrap:
@@ -91,23 +70,44 @@ class PatientBootstrap:
         self.draws = draws
         self._member = member.reshape(-1)
         rng, count = np.random.default_rng(seed), len(patients)
-        drawn = np.empty((count, draws), np.int32)
-        for draw in range(draws):
-            drawn[:, draw] = np.bincount(rng.integers(0, count, count), minlength=count)
-        self._times_drawn = drawn  # (patient, draw)
+        drawn = np.empty((draws, count), np.int32)
+        for row in drawn:
+            row[:] = np.bincount(rng.integers(0, count, count), minlength=count)
+        # (patient, draw); in memory draw by draw, as the ranking metrics read it.
+        self._times_drawn = drawn.T
 
-    def interval(self, y: ArrayLike, p: ArrayLike, metric: str = "auroc") -> Interval:
+    def interval(
+        self,
+        y: ArrayLike,
+        p: ArrayLike,
+        metric: str = "auroc",
+        *,
+        threshold: float | None = None,
+    ) -> Interval:
         """The metric of one model with its percentile interval.
 
         Args:
             y: (row,) 0, 1, or NaN for unknown, rows as in `groups`.
-            p: (row,) scores.
-            metric: `auroc` or `auprc`.
+            p: (row,) scores; probabilities for `brier`, `log_loss` and `ece`.
+            metric: one of `METRICS`.
+            threshold: of `sensitivity` and `specificity` alone: a row at or above it is positive.
+
+        Raises:
+            ConfigError: no such metric, or a threshold missing or without meaning.
+            DataError: labels or scores that cannot be used.
         """
-        return self._interval(y, [p], metric)
+        known, labels, (scores,) = self._known(y, p)
+        estimate, values = self._measure(labels, scores, known, metric, threshold)
+        return self.summary(estimate, values, y)
 
     def paired_difference(
-        self, y: ArrayLike, p: ArrayLike, other: ArrayLike, metric: str = "auroc"
+        self,
+        y: ArrayLike,
+        p: ArrayLike,
+        other: ArrayLike,
+        metric: str = "auroc",
+        *,
+        threshold: float | None = None,
     ) -> Interval:
         """Metric of `p` minus that of `other` on the same rows, from the same draws.
 
@@ -115,9 +115,61 @@ class PatientBootstrap:
             y: (row,) 0, 1, or NaN for unknown, rows as in `groups`.
             p: (row,) scores of one model.
             other: (row,) scores of the model that it is compared with.
-            metric: `auroc` or `auprc`.
+            metric: as in `interval`.
+            threshold: as in `interval`, the same for both.
+
+        Raises:
+            ConfigError: as in `interval`.
+            DataError: likewise.
         """
-        return self._interval(y, [p, other], metric)
+        known, labels, columns = self._known(y, p, other)
+        (one, first), (two, second) = (
+            self._measure(labels, column, known, metric, threshold) for column in columns
+        )
+        gap = None if one is None or two is None else one - two
+        return self.summary(gap, first - second, y)
+
+    def values(
+        self,
+        y: ArrayLike,
+        p: ArrayLike,
+        metric: str = "auroc",
+        *,
+        threshold: float | None = None,
+    ) -> tuple[float | None, NDArray[np.float64]]:
+        """The metric on the rows themselves and in every draw, as `interval` rests on them.
+
+        Whatever is computed of several models draw by draw keeps what is common to them.
+
+        Returns:
+            The metric, None where undefined; (draw,) of it, NaN where undefined.
+        """
+        known, labels, (scores,) = self._known(y, p)
+        return self._measure(labels, scores, known, metric, threshold)
+
+    def summary(
+        self, estimate: float | None, values: NDArray[np.float64], y: ArrayLike
+    ) -> Interval:
+        """An interval out of values by draw.
+
+        Args:
+            estimate: the value on the rows themselves; None where undefined.
+            values: (draw,) of it, NaN where undefined.
+            y: (row,) labels, 0, 1 or NaN for unknown: what the interval says it rests on.
+
+        Raises:
+            DataError: other rows or another number of draws.
+        """
+        labels = np.asarray(y, np.float64)
+        if labels.shape != self._member.shape or np.shape(values) != (self.draws,):
+            raise DataError(
+                f"labels of shape {labels.shape} and values of shape {np.shape(values)} for "
+                f"{self.draws} resamples of {len(self._member)} rows"
+            )
+        known = ~np.isnan(labels)
+        defined = values[~np.isnan(values)]
+        member, positives = self._member[known], int((labels[known] > 0).sum())
+        return self._summary(estimate, defined, int(known.sum()), positives, member)
 
     def mean(self, values: ArrayLike) -> Interval:
         """The mean of some values with its percentile interval.
@@ -139,39 +191,62 @@ class PatientBootstrap:
             )
         known = ~np.isnan(column)
         member, column = self._member[known], column[known]
-        patients = len(self._times_drawn)
-        own = np.stack(
-            [np.bincount(member, column, patients), np.bincount(member, minlength=patients)]
-        )
-        drawn = np.empty((2, self.draws))
-        step = max(1, _ELEMENTS_AT_ONCE // patients)
-        for start in range(0, self.draws, step):
-            part = slice(start, start + step)
-            drawn[:, part] = own @ self._times_drawn[:, part]
-        sums, counts = drawn
+        sums, counts = self._sums(member, np.stack([column, np.ones(len(column))]))
         means = sums[counts > 0] / counts[counts > 0]
         estimate = float(column.mean()) if len(column) else None
         return self._summary(estimate, means, len(column), int((column > 0).sum()), member)
 
-    def _interval(self, y: ArrayLike, scores: list[ArrayLike], metric: str) -> Interval:
-        if metric not in METRICS:
-            raise ConfigError(f"there is no metric {metric!r}; there are {', '.join(METRICS)}")
+    def _known(self, y: ArrayLike, *scores: ArrayLike) -> tuple[Any, Any, list[Any]]:
         known, labels, columns = known_rows(y, *scores)
         if len(known) != len(self._member):
             raise DataError(f"{len(known)} labels for resamples of {len(self._member)} rows")
+        return known, labels, columns
+
+    def _measure(
+        self,
+        labels: NDArray[np.bool_],
+        scores: NDArray[np.float64],
+        known: NDArray[np.bool_],
+        metric: str,
+        threshold: float | None,
+    ) -> tuple[float | None, NDArray[np.float64]]:
+        """The metric on known rows, and in every draw."""
+        if metric not in METRICS:
+            raise ConfigError(f"there is no metric {metric!r}; there are {', '.join(METRICS)}")
+        if (threshold is None) is (metric in AT_THRESHOLD):
+            raise ConfigError(
+                f"{metric} was given the threshold {threshold}: a threshold belongs to "
+                f"{' and '.join(AT_THRESHOLD)}, and to them alone"
+            )
         member = self._member[known]
-        estimate, values = None, np.full(self.draws, np.nan)
-        if labels.any() and not labels.all():
-            rankings = [Ranking(labels, column) for column in columns]
-            once = np.ones((len(labels), 1), np.int32)
-            estimate = float(_difference(METRICS[metric], rankings, once)[0])
-            step = max(1, _ELEMENTS_AT_ONCE // len(labels))
-            for start in range(0, self.draws, step):
-                part = slice(start, start + step)
-                weights = self._times_drawn[member, part]
-                values[part] = _difference(METRICS[metric], rankings, weights)
-        defined = values[~np.isnan(values)]
-        return self._summary(estimate, defined, len(labels), int(labels.sum()), member)
+        values = np.full(self.draws, np.nan)
+        if metric not in AREAS:
+            parts = np.stack(_ratio(labels, scores, metric, threshold))
+            own = parts.sum(axis=1)
+            drawn = self._sums(member, parts)
+            there = drawn[-1] > 0
+            values[there] = np.abs(drawn[:-1, there]).sum(axis=0) / drawn[-1, there]
+            return float(np.abs(own[:-1]).sum() / own[-1]) if own[-1] > 0 else None, values
+        if not labels.any() or labels.all():
+            return None, values
+        ranked = Ranking(labels, scores, member)
+        step = max(1, _ELEMENTS_AT_ONCE // len(labels))
+        for start in range(0, self.draws, step):
+            part = slice(start, start + step)
+            values[part] = AREAS[metric](ranked, self._times_drawn[:, part])
+        once = AREAS[metric](Ranking(labels, scores), np.ones((len(labels), 1), np.int32))
+        return float(once[0]), values
+
+    def _sums(self, member: NDArray[Any], values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(value, draw) sums of values (value, row) over the rows of every draw."""
+        patients = len(self._times_drawn)
+        own = np.stack([np.bincount(member, column, patients) for column in values])
+        drawn = np.empty((len(own), self.draws))
+        step = max(1, 8 * _ELEMENTS_AT_ONCE // patients)
+        for start in range(0, self.draws, step):
+            part = slice(start, start + step)
+            drawn[:, part] = own @ self._times_drawn[:, part]
+        return drawn
 
     def _summary(
         self,
@@ -199,11 +274,23 @@ class PatientBootstrap:
         )
 
 
-def _difference(
-    metric: Callable[[Ranking, NDArray[Any]], NDArray[np.float64]],
-    rankings: list[Ranking],
-    weights: NDArray[Any],
-) -> NDArray[np.float64]:
-    """(draw,) the metric of one ranking, or that of the first minus that of the second."""
-    first, *others = (metric(ranking, weights) for ranking in rankings)
-    return first - others[0] if others else first
+def _ratio(
+    labels: NDArray[np.bool_],
+    scores: NDArray[np.float64],
+    metric: str,
+    threshold: float | None,
+) -> list[NDArray[np.float64]]:
+    """Values by row, whose sums make a metric: of all but the last, without sign, by the last."""
+    rows = np.ones(len(labels))
+    if threshold is not None:
+        of = labels if metric == "sensitivity" else ~labels
+        return [(of & ((scores >= threshold) == labels)).astype(np.float64), of.astype(np.float64)]
+    if metric == "brier":
+        return [squared_errors(labels, scores), rows]
+    if metric == "log_loss":
+        return [log_losses(labels, scores), rows]
+    _, truth, chance = probable_rows(labels, scores)
+    if not len(truth):
+        return [rows, rows]
+    which, count = equal_count_bins(chance, ECE_BINS)
+    return [*((truth - chance) * (which == b) for b in range(count)), rows]

@@ -1,16 +1,14 @@
-"""AUROC, AUPRC and accuracy; areas also with row weights for many resamples at once."""
+"""AUROC, AUPRC and accuracy, which know when they are undefined."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from mvp.errors import DataError
-
-Float = NDArray[np.float64]
-Int = NDArray[np.int64]
+from mvp.statistics.ranking import Float, Ranking, weighted_auprc, weighted_auroc
 
 
 def auroc(y: ArrayLike, p: ArrayLike) -> float | None:
@@ -105,56 +103,6 @@ def known_rows(y: ArrayLike, *scores: ArrayLike) -> tuple[Any, Any, list[Any]]:
     if not all(np.isfinite(column).all() for column in columns):
         raise DataError("a metric was given scores that are not finite")
     return known, labels == 1, columns
-
-
-class Ranking:
-    """Rows sorted by falling score, with ties grouped: made once, used for every resample.
-
-    Args:
-        y: (row,) bool.
-        p: (row,) finite scores.
-    """
-
-    def __init__(self, y: NDArray[np.bool_], p: Float) -> None:
-        self.order: Int = np.argsort(-p, kind="stable")
-        self.positive = y[self.order]
-        falls = np.flatnonzero(np.diff(p[self.order]) != 0)
-        self.group_ends: Int = np.append(falls, len(p) - 1).astype(np.int64)
-
-    def cumulated(self, weights: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Weight of the positives and of the negatives at or above each threshold.
-
-        Args:
-            weights: (row, draw) in the rows' original order.
-
-        Returns:
-            Two arrays (threshold, draw), from the highest score to the lowest.
-        """
-        ordered = weights[self.order]
-        hits = np.where(self.positive[:, None], ordered, 0)
-        all_above = np.cumsum(ordered, axis=0)[self.group_ends]
-        hits_above = np.cumsum(hits, axis=0)[self.group_ends]
-        return hits_above, all_above - hits_above
-
-
-def weighted_auroc(ranking: Ranking, weights: NDArray[Any]) -> Float:
-    """(draw,) AUROC under each column of weights (row, draw); NaN where a class has none."""
-    hits, misses = (part.astype(np.float64) for part in ranking.cumulated(weights))
-    # The area below the curve by trapezoids: a tie is a slanted edge, hence one half.
-    area = np.einsum("td,td->d", np.diff(misses, axis=0), hits[1:] + hits[:-1]) / 2
-    area += misses[0] * hits[0] / 2
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(hits[-1] * misses[-1] > 0, area / (hits[-1] * misses[-1]), np.nan)
-
-
-def weighted_auprc(ranking: Ranking, weights: NDArray[Any]) -> Float:
-    """(draw,) average precision under each column of weights; NaN where a class has none."""
-    hits, misses = (part.astype(np.float64) for part in ranking.cumulated(weights))
-    precision = hits / np.maximum(hits + misses, 1e-300)
-    gains = np.diff(hits, axis=0, prepend=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        area = np.einsum("td,td->d", gains, precision) / hits[-1]
-    return np.where((hits[-1] > 0) & (misses[-1] > 0), area, np.nan)
 
 
 def _single(metric: Any, y: ArrayLike, p: ArrayLike) -> float | None:

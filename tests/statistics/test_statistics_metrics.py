@@ -6,7 +6,7 @@ from sklearn.metrics import accuracy_score, average_precision_score, roc_auc_sco
 
 from mvp.errors import DataError
 from mvp.statistics import accuracy, auprc, auroc, hits
-from mvp.statistics.metrics import Ranking, weighted_auprc, weighted_auroc
+from mvp.statistics.ranking import Ranking, weighted_auprc, weighted_auroc
 
 
 @pytest.mark.parametrize("levels", [2, 5, 1000])
