@@ -124,6 +124,7 @@ def _compared(project: Project, view: str, fold: str, sample: int) -> dict[str, 
         device=project.device,
         workers=project.workers,
         draws=made.draws,
+        exports=made.exports,
     )
     stored = store.read(rows)
     ok = [i for i in range(len(rows)) if i not in failed]

@@ -80,7 +80,9 @@ def _chosen(project: Project, made: ViewNetwork, inputs: Inputs, images: int) ->
     device = project.device
     example = ready_for_network(made.network, inputs, torch.stack(inputs.synthetic()), device)
     images *= made.settings.tta
-    return choose_engine(made.network, made.view.network, made.settings, device, example, images)
+    return choose_engine(
+        made.network, made.view.network, made.settings, device, example, images, made.exports
+    )
 
 
 def _place(project: Project, key: FeatureKey) -> Path:

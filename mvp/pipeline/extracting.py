@@ -150,6 +150,7 @@ def _extraction(
         progress=project.progress,
         draws=made.draws,
         twins=twins,
+        exports=made.exports,
     )
 
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,11 +21,11 @@ from mvp.data.transforms import Transform
 from mvp.errors import ImageError
 from mvp.features import KeyStore, UnitTask, Writer, image_digest
 from mvp.networks import Network
-from mvp.networks.engines import open_engine
-from mvp.stages._extraction import ExtractResult, ExtractRun, ready_for_network
+from mvp.networks.engines import KeptExports
+from mvp.stages._extraction import ExtractResult, ExtractRun
 from mvp.stages._feature_key import feature_key, rows_of, surroundings
+from mvp.stages._opening import fresh_rows, opened_run
 from mvp.stages._twins import take_from_twins
-from mvp.types import FloatArray
 
 log = logging.getLogger("mvp")
 
@@ -39,62 +38,6 @@ __all__ = [
     "rows_of",
     "surroundings",
 ]
-
-
-def fresh_rows(
-    network: Network,
-    config: NetworkConfig,
-    inputs: Inputs,
-    images: Iterable[FileRecord],
-    rows: Sequence[bytes],
-    *,
-    settings: ExtractConfig,
-    device: torch.device,
-    workers: int = 2,
-    draws: Draws | None = None,
-) -> tuple[FloatArray, dict[int, str]]:
-    """Features (row, ...) of some rows from their images, to be held against stored ones.
-
-    Args:
-        network: as for `extract`, as are the others.
-        config: which layers, and how they are pooled.
-        inputs: what the network is shown.
-        images: the files or texts of the rows, and maybe others.
-        rows: row ids.
-        settings: batch size, engine, and what becomes of slices.
-        device: where the network runs.
-        workers: decoding threads.
-        draws: as for `Extraction`.
-
-    Returns:
-        The features, NaN where there are none, and for those rows the reason.
-    """
-    result = ExtractResult("", "")
-    with ExitStack() as stack:
-        bar = stack.enter_context(tqdm(total=0, disable=True))
-        run = _opened(stack, network, config, inputs, settings, device, workers, result, bar, draws)
-        run.take({str(record.pixels): record for record in images})
-        return run.fresh(rows)
-
-
-def _opened(
-    stack: ExitStack,
-    network: Network,
-    config: NetworkConfig,
-    inputs: Inputs,
-    settings: ExtractConfig,
-    device: torch.device,
-    workers: int,
-    result: ExtractResult,
-    bar: Any,
-    draws: Draws | None,
-) -> ExtractRun:
-    """A run whose engine stands until the stack is closed."""
-    before = time.perf_counter()
-    example = ready_for_network(network, inputs, torch.stack(inputs.synthetic()), device)
-    engine = stack.enter_context(open_engine(network, config, settings, device, example))
-    result.seconds["start"] += time.perf_counter() - before
-    return ExtractRun(network, inputs, device, workers, settings, result, engine, bar, draws)
 
 
 class Extraction:
@@ -115,6 +58,7 @@ class Extraction:
         draws: random changes of every image that are cached beside it; None for the image alone.
         twins: features of the same network, preparation and engine under another view's name:
             what they hold is copied, and goes through no network again.
+        exports: where an export of the network is read and kept; None to make it every time.
 
     Raises:
         TypeError: the preparation is not deterministic.
@@ -134,6 +78,7 @@ class Extraction:
         progress: bool = True,
         draws: Draws | None = None,
         twins: Sequence[KeyStore] = (),
+        exports: KeptExports | None = None,
     ) -> None:
         if not isinstance(inputs, ImageInputs | TextInputs) or not isinstance(
             inputs.preparation, Transform | TextPreparation
@@ -144,7 +89,7 @@ class Extraction:
         self._network, self._config = network, config
         self._device, self._workers = device, workers
         self._verify, self._progress, self._draws = verify, progress, draws
-        self._twins = twins
+        self._twins, self._exports = twins, exports
         self._stack = ExitStack()
         self._run: ExtractRun | None = None
         self._writer: Writer | None = None
@@ -232,7 +177,7 @@ class Extraction:
             bar = self._stack.enter_context(
                 tqdm(total=0, desc=label, unit="img", disable=not self._progress)
             )
-            run = _opened(
+            run = opened_run(
                 self._stack,
                 self._network,
                 self._config,
@@ -243,6 +188,7 @@ class Extraction:
                 self.result,
                 bar,
                 self._draws,
+                self._exports,
             )
             self._surroundings = surroundings(self._device, self.settings)
             self._agree(self.store, run)

@@ -1,5 +1,6 @@
 """What all engines hold to, and torch as one of them."""
 
+import importlib
 import importlib.metadata
 import logging
 
@@ -11,7 +12,14 @@ from odd_networks import MovesStatistics, Tiny, TurnsItselfOn
 from mvp.config import ExtractConfig, NetworkConfig, TextConfig
 from mvp.errors import ConfigError, MissingExtraError, MvpError
 from mvp.networks import Capture, Network, inference
-from mvp.networks.engines import choice, choose_engine, engine_versions, exported, open_engine
+from mvp.networks.engines import (
+    base,
+    choice,
+    choose_engine,
+    engine_versions,
+    exported,
+    open_engine,
+)
 from mvp.networks.text import build_text
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -256,9 +264,25 @@ def test_versions_are_those_of_what_runs(monkeypatch):
     assert engine_versions("torch", compiled=True) != {}
     versions = engine_versions("onnxruntime")
     assert set(versions) == {"onnxruntime", "onnx", "onnxscript"}
+
+    version = importlib.metadata.version
+
+    def absent(library):
+        if library == "onnxruntime":
+            raise importlib.metadata.PackageNotFoundError(library)
+        return version(library)
+
     # As where onnxruntime-gpu is installed, which brings the same module.
-    monkeypatch.setattr(importlib.metadata, "version", never)
+    monkeypatch.setattr(importlib.metadata, "version", absent)
     assert engine_versions("onnxruntime") == versions
+
+
+def test_the_exporter_is_not_loaded_to_be_named(monkeypatch):
+    load = importlib.import_module
+    monkeypatch.setattr(
+        base.importlib, "import_module", lambda n: never() if n == "onnxscript" else load(n)
+    )
+    assert engine_versions("onnxruntime")["onnxscript"] == importlib.metadata.version("onnxscript")
 
 
 @pytest.mark.parametrize(

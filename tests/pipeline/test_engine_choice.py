@@ -1,6 +1,7 @@
 """`extract.engine`: what is decided once is known to everyone who reads."""
 
 import json
+import shutil
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -9,7 +10,9 @@ import pytest
 from conftest import FILMS_TOML, edit, features_of, write_films
 
 import mvp
+from mvp import pipeline
 from mvp.errors import ConfigError
+from mvp.networks.engines import exported
 from mvp.pipeline import engines
 from mvp.pipeline.networks import feature_network, view_inputs, view_key
 from mvp.pipeline.project import Project
@@ -27,7 +30,7 @@ def says(monkeypatch, engine):
     """What measuring would have come to, and for how many images it was asked."""
     asked = []
 
-    def choose(network, config, settings, device, example, images):
+    def choose(network, config, settings, device, example, images, exports):
         asked.append((images, tuple(example.shape)))
         return engine
 
@@ -71,6 +74,22 @@ def test_extraction_decides_once_and_readers_follow(films, monkeypatch):
     assert mvp.extract(films, progress=False).forward_passes == 20
     hooked = features_of(films)
     assert 0 < np.abs(exported - hooked).max() <= 1e-4 * np.abs(hooked).max()
+
+
+def test_the_export_is_kept_for_every_view_and_process(films, monkeypatch):
+    made, export = [], exported.exported
+    monkeypatch.setattr(exported, "exported", lambda *a: (made.append(a), export(*a))[1])
+    edit(films, '"auto"', '"onnxruntime"')
+    edit(films, "[views.frontal]", '[views.again]\nsource = "frontal"\n[views.frontal]')
+    mvp.extract(films, progress=False)
+    (path,) = (films / "engines").iterdir()
+    assert path.suffix == ".onnx"
+    wanted = features_of(films)
+    shutil.rmtree(films / "cache")
+    mvp.extract(films, progress=False)
+    assert pipeline.cache_verify(films, sample=4).exit_code == 0
+    assert len(made) == 1
+    assert np.array_equal(features_of(films), wanted)
 
 
 def test_few_images_are_not_worth_an_export(films):

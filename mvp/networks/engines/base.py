@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
+from contextlib import suppress
 from typing import Literal, Protocol, get_args
 
 from torch import Tensor
@@ -43,5 +45,14 @@ def engine_versions(name: str, *, compiled: bool = False) -> dict[str, str]:
     """
     if name == "torch":
         return {"compile": "inductor"} if compiled else {}
+    return {library: _version(library) for library in LIBRARIES}
+
+
+def _version(library: str) -> str:
+    if library == "onnxscript":
+        # As it asks itself. Importing it takes a second, and a kept export needs nothing of it.
+        with suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(library)
+        return "unknown"
     # Asked of the modules: other distributions (onnxruntime-gpu) bring them too.
-    return {library: str(importlib.import_module(library).__version__) for library in LIBRARIES}
+    return str(importlib.import_module(library).__version__)

@@ -16,7 +16,8 @@ from mvp.config import ExtractConfig, NetworkConfig
 from mvp.errors import ConfigError, MissingExtraError, MvpError
 from mvp.networks.engines.agreement import disagreement, first_line
 from mvp.networks.engines.base import LIBRARIES
-from mvp.networks.engines.hooked import torch_engine
+from mvp.networks.engines.hooked import TorchEngine, torch_engine
+from mvp.networks.engines.kept import KeptExports, export_key
 from mvp.networks.engines.traced import PooledFeatures
 from mvp.networks.inference import evaluation
 from mvp.networks.network import Network
@@ -59,17 +60,44 @@ def onnx_engine(
     settings: ExtractConfig,
     device: torch.device,
     example: Tensor,
+    exports: KeptExports | None = None,
 ) -> Iterator[OnnxEngine]:
     """The engine `onnxruntime`; see `mvp.networks.engines.open_engine`."""
     _require_possible(network, device, example)
     plain = settings.model_copy(update={"engine": "torch"})
     with torch_engine(network, config, plain, device, example) as reference:
         reference(example)  # the network's own errors, before those of the export
-        engine = OnnxEngine(_session(exported(network, config, example)))
-        wrong = disagreement(engine, reference, example)
+        model = wrong = engine = None
+        if exports is not None:
+            key = export_key(network, config, example)
+            engine = _kept(exports, key, reference, example)
+        if engine is None:
+            model = exported(network, config, example)
+            engine = OnnxEngine(_session(model))
+            wrong = disagreement(engine, reference, example)
     if wrong:
         raise _unfit(network, wrong)
+    if exports is not None and model is not None:
+        exports.keep(key, model)
+    del model  # as large as the network, and the session has its own
     yield engine
+
+
+def _kept(
+    exports: KeptExports, key: str, reference: TorchEngine, example: Tensor
+) -> OnnxEngine | None:
+    """The engine of a kept export, held against the reference as a fresh one is."""
+    if (model := exports.read(key)) is None:
+        return None
+    try:
+        engine = OnnxEngine(_session(model))
+        wrong = disagreement(engine, reference, example)
+    except Exception as error:  # noqa: BLE001 - the runtime's errors have no common class
+        wrong = first_line(error)
+    if wrong:
+        exports.drop(key, f"{wrong}; the network is exported anew")
+        return None
+    return engine
 
 
 def exported(network: Network, config: NetworkConfig, example: Tensor) -> bytes:

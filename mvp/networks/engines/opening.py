@@ -12,6 +12,7 @@ from mvp.config import ExtractConfig, NetworkConfig
 from mvp.networks.engines.base import Engine
 from mvp.networks.engines.exported import onnx_engine
 from mvp.networks.engines.hooked import torch_engine
+from mvp.networks.engines.kept import KeptExports
 from mvp.networks.network import Network
 
 
@@ -22,6 +23,7 @@ def open_engine(
     settings: ExtractConfig,
     device: torch.device,
     example: Tensor,
+    exports: KeptExports | None = None,
 ) -> Iterator[Engine]:
     """The engine that `settings.engine` names, ready to give features inside the `with` block.
 
@@ -35,6 +37,8 @@ def open_engine(
         device: where the network runs.
         example: (n, 1 or 3, H, W) float32, a golden batch ready for the network; an engine that
             is not torch is held against torch on it.
+        exports: where onnxruntime's export is read and kept; None to export every time. A kept one
+            is held against torch like a fresh one, and replaced where it does not agree.
 
     Raises:
         ConfigError: the engine cannot run this network here, or gives other numbers than torch.
@@ -43,6 +47,9 @@ def open_engine(
     """
     if settings.engine == "auto":
         raise ValueError('choose_engine says which engine "auto" is')
-    opening = onnx_engine if settings.engine == "onnxruntime" else torch_engine
-    with opening(network, config, settings, device, example) as engine:
-        yield engine
+    if settings.engine == "onnxruntime":
+        with onnx_engine(network, config, settings, device, example, exports) as exported:
+            yield exported
+    else:
+        with torch_engine(network, config, settings, device, example) as hooked:
+            yield hooked
