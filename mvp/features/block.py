@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
 from mvp.types import FloatArray, IntArray
+
+Aggregate = Literal["mean", "max"]
+
+
+@dataclass(frozen=True, eq=False)
+class Bags:
+    """All instances of a view of some studies, those of a study together.
+
+    Attributes:
+        values: (instance, feature) float32.
+        counts: (study,) instances of each study; 0 where it lacks the view.
+    """
+
+    values: FloatArray
+    counts: IntArray
+
+    @property
+    def offsets(self) -> IntArray:
+        """(study + 1,) where the instances of each study begin, and where the last ones end."""
+        return np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int64)
 
 
 class Block(Protocol):
@@ -16,6 +36,11 @@ class Block(Protocol):
     @property
     def width(self) -> int:
         """Number of features."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of what one instance has: (width,), or that of a map whose rows are flattened."""
         ...
 
     @property
@@ -38,6 +63,14 @@ class Block(Protocol):
         """
         ...
 
+    def instances(self, rows: IntArray) -> IntArray:
+        """(len(rows),) how many instances each study has, 0 where it lacks the view."""
+        ...
+
+    def bags(self, rows: IntArray, draws: IntArray | None = None) -> Bags:
+        """All instances of these studies, without aggregation; arguments as of `read`."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class ArrayBlock:
@@ -45,14 +78,21 @@ class ArrayBlock:
 
     Attributes:
         values: (study, feature) or (study, draw, feature) float32; missing rows NaN.
+        map_shape: shape of the map that a row is, flattened; None is (feature,).
     """
 
     values: FloatArray
+    map_shape: tuple[int, ...] | None = None
 
     @property
     def width(self) -> int:
         """Number of features."""
         return int(self.values.shape[-1])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of what one study has."""
+        return self.map_shape or (self.width,)
 
     @property
     def draws(self) -> int:
@@ -70,9 +110,34 @@ class ArrayBlock:
             return np.asarray(self.values[rows], dtype=np.float32)
         return of_draws(np.asarray(self.values[rows], dtype=np.float32), draws)
 
+    def instances(self, rows: IntArray) -> IntArray:
+        """(len(rows),) 1 where a study has the view."""
+        first = self.values[rows].reshape(len(rows), -1)[:, :1]
+        return np.asarray((~np.isnan(first)).sum(axis=1), dtype=np.int64)
+
+    def bags(self, rows: IntArray, draws: IntArray | None = None) -> Bags:
+        """Bags of one; see `Block`."""
+        counts = self.instances(rows)
+        there = counts > 0
+        return Bags(self.read(rows[there], None if draws is None else draws[there]), counts)
+
 
 def of_draws(values: FloatArray, draws: IntArray | None) -> FloatArray:
     """(row, feature) of (row, draw, feature): one draw of each row, or the mean of all."""
     if draws is None:
         return np.asarray(values.mean(axis=1), dtype=np.float32)
     return np.asarray(values[np.arange(len(values)), draws])
+
+
+def over_instances(values: FloatArray, counts: IntArray, aggregate: Aggregate) -> FloatArray:
+    """(study, feature) mean or maximum of bags, none of them empty.
+
+    Args:
+        values: (instance, feature), those of a study together.
+        counts: (study,) at least 1 each.
+        aggregate: which of both.
+    """
+    first = np.cumsum(counts) - counts
+    if aggregate == "max":
+        return np.asarray(np.maximum.reduceat(values, first, axis=0))
+    return np.asarray(np.add.reduceat(values, first, axis=0) / counts[:, None], dtype=np.float32)

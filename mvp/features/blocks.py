@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from mvp.errors import StaleError, StoreDamagedError
-from mvp.features.block import of_draws
+from mvp.features.block import Aggregate, Bags, of_draws, over_instances
 from mvp.features.keystore import KeyStore
 from mvp.features.reading import SegmentGoneError
 from mvp.features.rows import StudyRows
 from mvp.features.table import FeatureTable
 from mvp.types import BoolArray, FloatArray, IntArray, TextArray
 
-Aggregate = Literal["mean", "max"]
 # What is read of all draws at a time, to become one row of each study.
 _DRAWN_BYTES = 128 << 20
 
@@ -62,6 +60,12 @@ class StoreBlock:
         return (self._store.width or 0) // self._draws
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one draw of one instance; (0,) while nothing is stored."""
+        shape = self._store.shape or (0,)
+        return shape[1:] if self._draws > 1 else shape
+
+    @property
     def draws(self) -> int:
         """Rows of each study."""
         return self._draws
@@ -75,6 +79,10 @@ class StoreBlock:
     def present(self) -> BoolArray:
         """(study,) which studies have a stored row."""
         return self._counts > 0
+
+    def let_go(self) -> None:
+        """Take what was read of the store's files out of this process's memory."""
+        self._store.let_go()
 
     def read(self, rows: IntArray, draws: IntArray | None = None) -> FloatArray:
         """(len(rows), width) float32, NaN where the study has no instance; see `Block`."""
@@ -93,12 +101,28 @@ class StoreBlock:
                 out[part] = values[back, draws[part]]
         return out
 
+    def instances(self, rows: IntArray) -> IntArray:
+        """(len(rows),) how many stored rows each study has."""
+        return np.asarray(self._counts[rows])
+
+    def bags(self, rows: IntArray, draws: IntArray | None = None) -> Bags:
+        """All stored rows of these studies; see `Block`."""
+        values, counts = self._again(lambda: self._instances(rows)), self._counts[rows]
+        if self._draws == 1:
+            return Bags(values, counts)
+        drawn = values.reshape(len(values), self._draws, -1)
+        return Bags(of_draws(drawn, None if draws is None else draws.repeat(counts)), counts)
+
     def _rows(self, rows: IntArray) -> FloatArray:
         """(len(rows), all stored numbers) float32."""
+        return self._again(lambda: self._read(rows))
+
+    def _again(self, read: Callable[[], FloatArray]) -> FloatArray:
+        """What is read, at the second try where its segment was merged into another."""
         try:
-            return self._read(rows)
+            return read()
         except SegmentGoneError:
-            # Merged into another segment since: the rows stand there, with the same numbers.
+            # The rows stand in the other segment, with the same numbers.
             self._store.refresh(gone=True)
             self._places = self._store.places(self._ids)
             if (self._places < 0).any():
@@ -108,26 +132,26 @@ class StoreBlock:
                     path=self._store.url,
                     remedy="run `mvp extract`, then this command again",
                 ) from None
-            return self._read(rows)
+            return read()
 
     def _read(self, rows: IntArray) -> FloatArray:
-        counts, starts = self._counts[rows], self._starts[rows]
+        counts = self._counts[rows]
         out = np.empty((len(rows), self.width * self._draws), np.float32)
         if (counts == 1).all():
-            return self._store.read_places(self._places[starts], out)
+            return self._store.read_places(self._places[self._starts[rows]], out)
         present = counts > 0
         out[~present] = np.nan
-        if not present.any():
-            return out
-        counts, starts = counts[present], starts[present]
+        if present.any():
+            values = self._instances(rows[present])
+            out[present] = over_instances(values, counts[present], self._aggregate)
+        return out
+
+    def _instances(self, rows: IntArray) -> FloatArray:
+        """(instance, all stored numbers) of these studies, one after the other."""
+        counts, starts = self._counts[rows], self._starts[rows]
         first = np.cumsum(counts) - counts
         every = np.arange(counts.sum()) + np.repeat(starts - first, counts)
-        values = self._store.read_places(self._places[every])
-        if self._aggregate == "max":
-            out[present] = np.maximum.reduceat(values, first, axis=0)
-        else:
-            out[present] = np.add.reduceat(values, first, axis=0) / counts[:, None]
-        return out
+        return self._store.read_places(self._places[every])
 
 
 def table_from_stores(

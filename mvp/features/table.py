@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mvp.errors import DataError
-from mvp.features.block import ArrayBlock, Block
+from mvp.features.block import ArrayBlock, Bags, Block
 from mvp.features.casting import all_finite
 from mvp.files import digest_bytes
 from mvp.types import BoolArray, FloatArray, IntArray, TextArray
+
+# What `batches` reads at a time.
+_BATCH_ROWS, _BATCH_BYTES = 4096, 128 << 20
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class FeatureTable:
     _rows: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
     _draws: IntArray | None = None
     _selected: bool = False
+    _weight: float = 1.0
 
     def __post_init__(self) -> None:
         if not self._selected:
@@ -102,7 +106,7 @@ class FeatureTable:
     @property
     def row_weight(self) -> float:
         """What a row counts, so that every study counts 1."""
-        return 1.0 if self._draws is None else 1.0 / self.draws
+        return self._weight
 
     def by_draw(self) -> FeatureTable:
         """The same studies with a row for each draw, those of a study together.
@@ -121,6 +125,7 @@ class FeatureTable:
             self.keys,
             _rows=self._rows.repeat(number),
             _draws=np.tile(np.arange(number), len(self)),
+            _weight=1.0 / number,
             _selected=True,
         )
 
@@ -148,15 +153,66 @@ class FeatureTable:
         position = self._position(view)
         return self._checked(view, position, np.arange(len(self), dtype=np.int64))
 
+    def shape(self, view: str) -> tuple[int, ...]:
+        """What one instance of a view is: (feature,), or the shape of a map."""
+        self._position(view)
+        return self.blocks[view].shape
+
+    def instances(self, view: str) -> IntArray:
+        """(study,) how many instances (images, slices) of a view there are; 0 where it is missing.
+
+        One where they were reduced to a single row when they were extracted.
+        """
+        self._position(view)
+        return self.blocks[view].instances(self._rows)
+
+    def bags(self, view: str, rows: ArrayLike | None = None) -> Bags:
+        """All instances of a view, before `head.instances` makes one row of them.
+
+        What is read is held in memory: ask for a batch of rows at a time.
+
+        Args:
+            view: the view.
+            rows: which rows of the table, by number; default: all.
+        """
+        position = self._position(view)
+        local = np.arange(len(self)) if rows is None else np.asarray(rows, dtype=np.int64)
+        draws = None if self._draws is None else self._draws[local]
+        bags = self.blocks[view].bags(self._rows[local], draws)
+        wrong = (bags.counts > 0) != self.presence[local, position]
+        if not all_finite(bags.values):
+            study = np.repeat(np.arange(len(local)), bags.counts)
+            wrong[study[~np.isfinite(bags.values).all(axis=1)]] = True
+        if wrong.any():
+            raise self._disagreement(view, local[np.flatnonzero(wrong)[0]])
+        return bags
+
     def matrix(self) -> FloatArray:
         """(study, Σ feature) float32, views side by side in order; a missing view is NaN."""
         return self._read(np.arange(len(self), dtype=np.int64))
 
-    def batches(self, size: int = 4096) -> Iterator[tuple[slice, FloatArray]]:
-        """The rows of `matrix()` in order, `size` at a time, in bounded memory."""
+    def batches(self, size: int | None = None) -> Iterator[tuple[slice, FloatArray]]:
+        """The rows of `matrix()` in order, in bounded memory.
+
+        Args:
+            size: rows at a time; without it 4,096, or as many as take 128 MB if that is fewer.
+        """
+        if size is None:
+            row = 4 * max(1, sum(self.signature.widths))
+            size = max(1, min(_BATCH_ROWS, _BATCH_BYTES // row))
         for start in range(0, len(self), size):
             stop = min(start + size, len(self))
             yield slice(start, stop), self._read(np.arange(start, stop, dtype=np.int64))
+
+    def let_go(self) -> None:
+        """Take what was read of stored features out of this process's memory.
+
+        They stay in the system's cache. Without this, pages of mapped files count as memory of a
+        process that has read them once.
+        """
+        for block in self.blocks.values():
+            if (let_go := getattr(block, "let_go", None)) is not None:
+                let_go()
 
     def select(self, rows: ArrayLike) -> FeatureTable:
         """The table of some rows (indices or a mask), in that order."""
@@ -174,6 +230,7 @@ class FeatureTable:
             self.keys,
             _rows=self._rows[chosen],
             _draws=None if self._draws is None else self._draws[chosen],
+            _weight=self._weight,
             _selected=True,
         )
 
@@ -188,6 +245,7 @@ class FeatureTable:
             {v: self.keys[v] for v in views},
             _rows=self._rows,
             _draws=self._draws,
+            _weight=self._weight,
             _selected=True,
         )
 
@@ -217,44 +275,13 @@ class FeatureTable:
         # NaN means "this view is missing" and nothing else: anything in between is damage.
         wrong = np.flatnonzero(np.where(present, ~finite.all(axis=1), finite.any(axis=1)))
         if len(wrong):
-            raise DataError(
-                "features and the presence mask disagree, or features are not finite",
-                study=str(self.studies[local[wrong[0]]]),
-                view=view,
-                remedy="run `mvp extract` again; if it stays, report it",
-            )
+            raise self._disagreement(view, local[wrong[0]])
         return values
 
-
-def table_from_arrays(
-    studies: Sequence[str],
-    blocks: Mapping[str, FloatArray],
-    *,
-    groups: Sequence[str] | None = None,
-    keys: Mapping[str, str] | None = None,
-) -> FeatureTable:
-    """A FeatureTable from arrays in memory; a row that is all NaN is a missing view.
-
-    Args:
-        studies: ids of the rows.
-        blocks: for each view (study, feature), or (study, draw, feature).
-        groups: patient of each row; default: every study is its own patient.
-        keys: feature key digest per view; default: the view's name.
-    """
-    ids = np.asarray(studies, dtype=object)
-    for view, block in blocks.items():
-        if len(block) != len(ids):
-            raise DataError(
-                f"views are misaligned: {len(ids)} studies, {len(block)} rows of features",
-                view=view,
-            )
-    presence = np.stack(
-        [~np.isnan(b).reshape(len(b), -1).all(axis=1) for b in blocks.values()], axis=1
-    )
-    return FeatureTable(
-        ids,
-        np.asarray(groups if groups is not None else studies, dtype=object),
-        {v: ArrayBlock(np.asarray(b, np.float32)) for v, b in blocks.items()},
-        presence,
-        dict(keys) if keys is not None else {v: v for v in blocks},
-    )
+    def _disagreement(self, view: str, row: int) -> DataError:
+        return DataError(
+            "features and the presence mask disagree, or features are not finite",
+            study=str(self.studies[row]),
+            view=view,
+            remedy="run `mvp extract` again; if it stays, report it",
+        )

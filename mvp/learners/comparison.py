@@ -46,12 +46,16 @@ class HeadFamily:
             result[view] = self._single(view, table, outputs)
         if result:
             result[MEAN] = nan_mean(list(result.values()))
-        fused = np.full((len(table), len(outputs)), np.nan, np.float32)
+        result[FUSION] = self.fused(table)
+        return result
+
+    def fused(self, table: FeatureTable) -> FloatArray:
+        """(study, output) probabilities of the fusion; NaN for a study without any view."""
+        values = np.full((len(table), len(self.fusion.outputs)), np.nan, np.float32)
         seen = np.asarray(table.only(self.fusion.signature.views).presence.any(axis=1))
         if seen.any():
-            fused[seen] = self.fusion.predict(table.select(seen))
-        result[FUSION] = fused
-        return result
+            values[seen] = self.fusion.predict(table if seen.all() else table.select(seen))
+        return values
 
     def _single(self, view: str, table: FeatureTable, outputs: Sequence[str]) -> FloatArray:
         head, own = self.singles[view], table.only([view])

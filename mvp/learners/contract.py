@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import inspect
-import pickletools
-import random
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mvp.features.table import FeatureTable, table_from_arrays
+from mvp.errors import MvpError
+from mvp.features import FeatureTable, table_from_arrays
 from mvp.learners.base import CONTRACT, Learner
+from mvp.learners.head import Head
+from mvp.learners.search import what_is_wrong
+from mvp.learners.watching import is_pickle, unchanged_random_states
 from mvp.types import FloatArray, Labels, Target, output_slices
 
 _CLOSE = 1e-5
-_PICKLE_SUFFIXES = {".pkl", ".pickle", ".joblib", ".pt", ".pth", ".ckpt"}
 _SEED = 7
-_UNLIKELY = 918_273_645
 TARGETS = (
     Target("complete"),
     Target("grade", ("low", "middle", "high")),
@@ -29,11 +27,14 @@ TARGETS = (
 )
 
 
-def check_learner(factory: str | Callable[..., Learner], **options: Any) -> None:
+def check_learner(
+    factory: str | Callable[..., Learner], *, maps: bool = False, **options: Any
+) -> None:
     """Run a learner through what every learner must hold; takes four small fits.
 
     Args:
         factory: the learner's class, or its name as `make_learner` takes it.
+        maps: offer views that are maps (channel, position) of one shape, for learners of maps.
         options: its options; choose them so that a fit of 90 rows is quick.
 
     Raises:
@@ -41,12 +42,13 @@ def check_learner(factory: str | Callable[..., Learner], **options: Any) -> None
     """
     make = _maker(factory, options)
     _check_constructor(factory, make)
-    table, labels, held_out = synthetic_studies()
+    table, labels, held_out = synthetic_studies(maps=maps)
     learner = _fitted(make, table, labels, held_out)
     values = _predicted(learner, table, labels, "predict")
     _check_rows(learner, table, labels, values)
+    _check_views(learner, table, labels, values)
     # Watched the second time only: libraries that a first fit imports may draw numbers of theirs.
-    with _unchanged_random_states("fit or predict"):
+    with unchanged_random_states("fit or predict"):
         again = _predicted(_fitted(make, table, labels, held_out), table, labels, "a second fit")
     assert np.allclose(values, again, atol=_CLOSE), (
         "two fits with the same seed give different probabilities: use the seed for everything "
@@ -63,14 +65,44 @@ def check_learner(factory: str | Callable[..., Learner], **options: Any) -> None
     )
 
 
-def synthetic_studies() -> tuple[FeatureTable, Labels, tuple[FeatureTable, Labels]]:
+def check_labels_apart(factory: str | Callable[..., Learner], **options: Any) -> None:
+    """Check that a learner fits a label with unknown rows as if it were alone; two small fits.
+
+    It holds for learners that fit every label by itself. Those that share something between
+    labels (a network) cannot and need not pass.
+
+    Args:
+        factory: see `check_learner`.
+        options: see `check_learner`.
+
+    Raises:
+        AssertionError: other labels, or the rows in which it is unknown, change its fit.
+    """
+    make = _maker(factory, options)
+    table, labels, _ = synthetic_studies()
+    column = labels.targets.index(TARGETS[2])
+    output = labels.outputs.index(TARGETS[2].name)
+    known = labels.known[:, column]
+    together = _fitted(make, table, labels, None)
+    alone = Labels(labels.targets[column : column + 1], labels.values[known, column : column + 1])
+    apart = _fitted(make, table.select(known), alone, None)
+    assert np.allclose(together.predict(table)[:, output], apart.predict(table)[:, 0], atol=1e-6), (
+        f"a label that is known in {known.mean():.0%} of the rows is fitted otherwise than on "
+        "these rows alone"
+    )
+
+
+def synthetic_studies(
+    *, maps: bool = False
+) -> tuple[FeatureTable, Labels, tuple[FeatureTable, Labels]]:
     """90 training and 30 validation studies of two views, some missing, with three targets.
 
     The targets are a complete binary one, one of three classes, and a binary one of which 60 %
-    of the rows are unknown. Two studies have no view at all.
+    of the rows are unknown. Two studies have no view at all. The views have 6 and 4 features, or,
+    as maps, 2 channels at 3 positions each.
     """
     rng = np.random.default_rng(5)
-    first, second = rng.normal(size=(120, 6)), rng.normal(size=(120, 4))
+    first, second = rng.normal(size=(120, 6)), rng.normal(size=(120, 6 if maps else 4))
     values = np.stack(
         [
             first[:, 0] + second[:, 0] > 0,
@@ -88,6 +120,7 @@ def synthetic_studies() -> tuple[FeatureTable, Labels, tuple[FeatureTable, Label
     table = table_from_arrays(
         [f"s{i}" for i in range(120)],
         {"first": first.astype(np.float32), "second": second.astype(np.float32)},
+        shapes={"first": (2, 3), "second": (2, 3)} if maps else None,
     )
     labels = Labels(TARGETS, values)
     train, rest = np.arange(90), np.arange(90, 120)
@@ -106,11 +139,15 @@ def _maker(
 
 
 def _check_constructor(factory: str | Callable[..., Learner], make: Callable[..., Learner]) -> None:
-    with _unchanged_random_states("the constructor"):
+    with unchanged_random_states("the constructor"):
         learner = make()
     for method in CONTRACT:
         assert callable(getattr(learner, method, None)), f"the learner has no method {method!r}"
     assert callable(getattr(type(learner), "load", None)), "load must be a classmethod"
+    space = getattr(type(learner), "search_space", None)
+    for option, spec in dict((space({}) if callable(space) else space) or {}).items():
+        wrong = what_is_wrong(spec)
+        assert not wrong, f"search_space cannot be read in {option!r}: {wrong}"
     if isinstance(factory, str):
         return
     for parameter in inspect.signature(factory).parameters.values():
@@ -178,13 +215,45 @@ def _check_rows(learner: Learner, table: FeatureTable, labels: Labels, values: F
     _predicted(learner, nothing, labels, "a study without any view")
 
 
+def _check_views(learner: Learner, table: FeatureTable, labels: Labels, values: FloatArray) -> None:
+    """Views that are missing everywhere, come in another order, or are others."""
+    blocks = {view: table.block(view) for view in table.views}
+    shapes = {view: table.shape(view) for view in table.views}
+    for view in table.views:
+        gone = {**blocks, view: np.full_like(blocks[view], np.nan)}
+        without = table_from_arrays(list(table.studies), gone, shapes=shapes)
+        _predicted(learner, without, labels, f"the view {view!r} missing in every study")
+    head = Head(learner, "checked", {}, table.signature, labels.targets, _SEED, "0")
+    turned = table.only(table.views[::-1])
+    assert np.allclose(head.predict(turned), values, atol=_CLOSE), (
+        "views in another order give other probabilities"
+    )
+    first, second = table.views
+    exchanged = {first: table.keys[second], second: table.keys[first]}
+    swapped = table_from_arrays(list(table.studies), blocks, keys=exchanged, shapes=shapes)
+    for wrong in (swapped, table.only([first])):
+        try:
+            head.predict(wrong)
+        except MvpError:
+            continue
+        raise AssertionError("features of other views are not refused")
+
+
 def _check_unknown(make: Callable[..., Learner], table: FeatureTable, labels: Labels) -> None:
-    learner = _fitted(make, table, labels, None)
-    values = _predicted(learner, table, labels, "a fit without validation rows")
-    level = float(values[:, labels.outputs.index("partly")].mean())
-    assert 0.3 < level < 0.7, (
-        f"half of the known rows of a label are positive, but its mean probability is {level:.2f}: "
-        "unknown labels (NaN) seem to be trained on as a class"
+    values = labels.values.copy()
+    # The classes are about equally frequent; counting unknown rows as one makes it 70 %.
+    values[np.isnan(values[:, 2]), 1] = np.nan
+    learner = _fitted(make, table, Labels(labels.targets, values), None)
+    predicted = _predicted(learner, table, labels, "a fit without validation rows")
+    level = predicted.mean(axis=0, dtype=np.float64)
+    binary, classes = (output_slices(labels.targets)[index] for index in (2, 1))
+    assert 0.3 < level[binary.start] < 0.7, (
+        f"half of the known rows of a label are positive, but its mean probability is "
+        f"{level[binary.start]:.2f}: unknown labels (NaN) seem to be trained on as a class"
+    )
+    assert level[classes].max() < 0.6, (
+        f"the classes of a label are about equally frequent, but one has a mean probability of "
+        f"{level[classes].max():.2f}: unknown labels (NaN) seem to be trained on as that class"
     )
 
 
@@ -193,73 +262,13 @@ def _check_storage(
 ) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with _unchanged_random_states("save"):
+        with unchanged_random_states("save"):
             learner.save(folder)
         files = [path for path in folder.rglob("*") if path.is_file()]
         assert files, "save wrote no file into its folder"
         for path in files:
-            assert not _is_pickle(path), f"save wrote a pickle: {path.name}"
-        with _unchanged_random_states("load"):
+            assert not is_pickle(path), f"save wrote a pickle: {path.name}"
+        with unchanged_random_states("load"):
             loaded = type(learner).load(folder)
         again = _predicted(loaded, table, labels, "save and load")
     assert np.allclose(values, again, atol=1e-6), "after save and load the probabilities are others"
-
-
-def _is_pickle(path: Path) -> bool:
-    """Whether a file is a pickle or holds one; nothing in it is run."""
-    if path.suffix.lower() in _PICKLE_SUFFIXES:
-        return True
-    data = path.read_bytes()
-    if data[:6] == b"\x93NUMPY":
-        return b"'O'" in data[:256] or b"|O" in data[:256]
-    if data[:2] == b"PK":
-        import zipfile
-
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.namelist():
-                head = archive.read(member)
-                if Path(member).suffix in _PICKLE_SUFFIXES or head[:1] == b"\x80":
-                    return True
-                if head[:6] == b"\x93NUMPY" and b"|O" in head[:256]:
-                    return True
-        return False
-    if data[:1] != b"\x80":
-        return False
-    try:
-        return any(code.name == "STOP" for code, _, _ in pickletools.genops(data))
-    except ValueError:
-        return False
-
-
-@contextmanager
-def _unchanged_random_states(doing: str) -> Iterator[None]:
-    """Assert that the global random states stay; the caller's are given back in any case."""
-    torch = sys.modules.get("torch")
-    callers = random.getstate(), np.random.get_state(), torch and torch.get_rng_state()
-    # An unlikely state: a learner that seeds globally must not happen to set the one it found.
-    random.seed(_UNLIKELY)
-    np.random.seed(_UNLIKELY)
-    if torch:
-        torch.default_generator.manual_seed(_UNLIKELY)
-    before = _random_states()
-    try:
-        yield
-        for library, state in _random_states().items():
-            assert state == before.get(library, state), (
-                f"{doing} changed the global random state of {library}: use generators of your own"
-            )
-    finally:
-        random.setstate(callers[0])
-        np.random.set_state(callers[1])
-        if torch:
-            torch.set_rng_state(callers[2])
-
-
-def _random_states() -> dict[str, str]:
-    states = {
-        "random": repr(random.getstate()),
-        "numpy": repr([np.asarray(part).tolist() for part in np.random.get_state()]),
-    }
-    if torch := sys.modules.get("torch"):
-        states["torch"] = repr(torch.get_rng_state().tolist())
-    return states

@@ -1,4 +1,4 @@
-"""The network of the MLP learner: views side by side, a learned token where one is missing."""
+"""Views side by side with a learned token where one is missing, and what torch learners share."""
 
 from __future__ import annotations
 
@@ -29,17 +29,7 @@ class FusionNet(nn.Module):
         self.widths = list(widths)
         # Zero is the mean of a standardised feature: a token starts as mean imputation.
         self.token = nn.Parameter(torch.zeros(sum(widths)))
-        blocks: list[nn.Module] = []
-        size = sum(widths)
-        for _ in range(layers):
-            blocks += [
-                nn.Linear(size, hidden, bias=False),
-                nn.BatchNorm1d(hidden),
-                nn.ReLU(),
-                nn.Dropout(dropout),
-            ]
-            size = hidden
-        self.body = nn.Sequential(*blocks)
+        self.body, size = hidden_layers(sum(widths), hidden, layers, dropout)
         self.out = nn.Linear(size, outputs)
 
     def forward(self, features: Tensor, presence: Tensor) -> Tensor:
@@ -48,6 +38,20 @@ class FusionNet(nn.Module):
             torch.tensor(self.widths, device=presence.device), dim=1, output_size=len(self.token)
         )
         return self.out(self.body(torch.where(there, features, self.token)))
+
+
+def hidden_layers(size: int, hidden: int, layers: int, dropout: float) -> tuple[nn.Sequential, int]:
+    """Layers with batch norm, ReLU and dropout on (row, size), and the width that they give."""
+    blocks: list[nn.Module] = []
+    for _ in range(layers):
+        blocks += [
+            nn.Linear(size, hidden, bias=False),
+            nn.BatchNorm1d(hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+        ]
+        size = hidden
+    return nn.Sequential(*blocks), size
 
 
 def drop_views(presence: Tensor, probability: float, generator: torch.Generator) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -18,10 +18,12 @@ from mvp.errors import ConfigError, DataError
 from mvp.features.table import FeatureTable
 from mvp.files import read_json, write_json
 from mvp.learners.base import Validation
+from mvp.learners.linear import linear_models
 from mvp.learners.registry import import_dotted
 from mvp.learners.safe_skops import dump, load
+from mvp.learners.search import SKLEARN_SPACES, Spec
 from mvp.learners.standardise import Standardiser
-from mvp.types import FloatArray, Labels, Target, TextArray, output_slices
+from mvp.types import BoolArray, FloatArray, IntArray, Labels, Target, TextArray, output_slices
 
 _CALIBRATION_FOLDS = 5
 # From so many rows on, early_stopping = "auto" of gradient boosting holds rows back.
@@ -64,6 +66,8 @@ class SklearnLearner:
         signature = inspect.signature(estimator)
         # `load` builds the general class: it takes path and options from the folder.
         members = {"__init__": __init__, "__signature__": signature, "__doc__": cls.__doc__}
+        if (space := SKLEARN_SPACES.get(estimator.__name__)) is not None:
+            members["search_space"] = space
         return type(f"Sklearn{estimator.__name__}", (SklearnLearner,), members)
 
     def fit(
@@ -78,33 +82,48 @@ class SklearnLearner:
         """
         self._targets = labels.targets
         self._scalers, self._models = [], []
-        matrix = table.matrix()
+        known: BoolArray | None = None
         for column, target in enumerate(labels.targets):
-            rows = np.flatnonzero(labels.known[:, column])
-            scaler = Standardiser.fit(table, rows)
-            x = _inputs(scaler, matrix[rows], table.presence[rows])
+            # Labels that are known in the same rows share their inputs.
+            if known is None or not np.array_equal(known, labels.known[:, column]):
+                known = labels.known[:, column]
+                rows = np.flatnonzero(known)
+                own = table if known.all() else table.select(rows)
+                scaler = Standardiser.fit(own)
+                x = np.empty((0, 0), np.float32)  # so that two of them never stand in memory
+                x = _all_inputs(scaler, own)
             y = labels.values[rows, column].astype(np.int64)
             self._scalers.append(scaler)
-            model = self._fit_one(target, x, y, table.groups[rows], seed, table.row_weight)
-            self._models.append(model)
+            self._models.append(self._fit_one(target, x, y, own.groups, seed, table.row_weight))
+        self._linear = linear_models(self._scalers, self._models, self._columns())
         return self
 
     def predict(self, table: FeatureTable) -> FloatArray:
         """(study, output) float32 probabilities; see `Learner.predict`."""
-        slices = output_slices(self._targets)
-        result = np.zeros((len(table), slices[-1].stop), np.float32)
+        columns = self._columns()
+        views = list(table.signature.slices.values())
+        result = np.zeros((len(table), output_slices(self._targets)[-1].stop), np.float32)
         for rows, matrix in table.batches():
             presence = table.presence[rows]
-            for target, columns, scaler, model in zip(
-                self._targets, slices, self._scalers, self._models, strict=True
-            ):
+            for models in self._linear:
+                models.predict(matrix, presence, views, result[rows])
+            if self._linear:
+                continue
+            for scaler, model, own in zip(self._scalers, self._models, columns, strict=True):
                 values = model.predict_proba(_inputs(scaler, matrix, presence))
-                if target.multiclass:
-                    # A class that never occurred in training has no column in the model.
-                    result[rows, columns.start + model.classes_] = values
-                else:
-                    result[rows, columns.start] = values[:, list(model.classes_).index(1)]
+                result[rows, own] = values if len(own) > 1 else values[:, 1:]
         return result
+
+    def _columns(self) -> list[IntArray]:
+        """For each target the outputs of its model's classes; of a binary one, of the second."""
+        columns = []
+        for target, place, model in zip(
+            self._targets, output_slices(self._targets), self._models, strict=True
+        ):
+            # A class that never occurred in training has no column in the model.
+            own = model.classes_ if target.multiclass else [0]
+            columns.append(place.start + np.asarray(own, dtype=np.int64))
+        return columns
 
     def save(self, folder: Path) -> None:
         """`model-<i>.skops` and `scaler-<i>.npy` per target, and `sklearn.json`.
@@ -137,6 +156,7 @@ class SklearnLearner:
             mean, std = np.load(folder / f"scaler-{index}.npy", allow_pickle=False)
             learner._scalers.append(Standardiser(mean, std))
             learner._models.append(load(folder / f"model-{index}.skops"))
+        learner._linear = linear_models(learner._scalers, learner._models, learner._columns())
         return learner
 
     def _fit_one(
@@ -182,6 +202,8 @@ class LogisticLearner(SklearnLearner):
         max_iter: iterations of L-BFGS, at most.
         class_weight: None, or "balanced", which distorts probabilities: calibrate afterwards.
     """
+
+    search_space: ClassVar[dict[str, Spec]] = SKLEARN_SPACES["LogisticRegression"]
 
     def __init__(
         self,
@@ -236,6 +258,15 @@ def _require_no_split(path: str, model: Any, rows: int) -> None:
             remedy='set head.tta = "mean", or take a classifier without early stopping or folds '
             "of its own",
         )
+
+
+def _all_inputs(scaler: Standardiser, table: FeatureTable) -> FloatArray:
+    """`_inputs` of all rows of a table, which never stand in memory beside them."""
+    width = sum(table.signature.widths)
+    out = np.empty((len(table), width + len(table.views)), np.float32)
+    for rows, matrix in table.batches():
+        out[rows] = _inputs(scaler, matrix, table.presence[rows])
+    return out
 
 
 def _inputs(scaler: Standardiser, matrix: FloatArray, presence: Any) -> FloatArray:

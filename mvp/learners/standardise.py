@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mvp.features.table import FeatureTable
 from mvp.types import FloatArray, IntArray
@@ -27,25 +29,55 @@ class Standardiser:
     @classmethod
     def fit(cls, table: FeatureTable, rows: IntArray | None = None) -> Standardiser:
         """Measured on the given rows of the training table (default: all) and on no others."""
-        table = table if rows is None else table.select(rows)
-        means, stds = [], []
-        for position, view in enumerate(table.views):
-            present = table.select(table.presence[:, position]).block(view)
-            width = present.shape[1]
-            if not len(present):
-                means.append(np.zeros(width))
-                stds.append(np.ones(width))
-                continue
-            mean = present.mean(axis=0, dtype=np.float64)
-            std = np.sqrt(np.square(present - mean).mean(axis=0))
-            # A constant feature has a spread of rounding errors, which must not be blown up.
-            constant = std <= 1e-6 * np.maximum(np.abs(mean), 1e-12)
-            means.append(mean)
-            stds.append(np.where(constant, 1.0, std))
-        return cls(
-            np.concatenate(means).astype(np.float32), np.concatenate(stds).astype(np.float32)
-        )
+        return cls.of(*table_moments(table if rows is None else table.select(rows)))
+
+    @classmethod
+    def of(cls, mean: NDArray[np.float64], std: NDArray[np.float64]) -> Standardiser:
+        """From what `moments` measured, (Σ feature,) each."""
+        # A constant feature has a spread of rounding errors, which must not be blown up.
+        constant = std <= 1e-6 * np.maximum(np.abs(mean), 1e-12)
+        return cls(mean.astype(np.float32), np.where(constant, 1.0, std).astype(np.float32))
 
     def transform(self, matrix: FloatArray) -> FloatArray:
         """(study, Σ feature) float32 without NaN, from `table.matrix()` or a batch of it."""
-        return np.nan_to_num((matrix - self.mean) / self.std, nan=0.0).astype(np.float32)
+        out = np.asarray(matrix - self.mean, dtype=np.float32)
+        out /= self.std
+        return np.nan_to_num(out, copy=False, nan=0.0)
+
+
+def table_moments(table: FeatureTable) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation, (Σ feature,), over the studies that have a feature's view."""
+    parts = []
+    for position, view in enumerate(table.views):
+        own = table.only([view]).select(table.presence[:, position])
+        parts.append(moments((batch for _, batch in own.batches()), own.signature.widths[0]))
+    mean, std = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return mean, std
+
+
+def moments(
+    batches: Iterable[FloatArray], width: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of every feature, zeros without rows; a batch in memory.
+
+    Batches are joined after Chan, Golub and LeVeque (1983, The American Statistician 37, 242-247).
+
+    Args:
+        batches: (row, feature) each.
+        width: number of features.
+    """
+    count, mean, squares = 0, np.zeros(width), np.zeros(width)
+    for batch in batches:
+        if not len(batch):
+            continue
+        own = batch.mean(axis=0, dtype=np.float64)
+        squares += np.square(batch - own).sum(axis=0)
+        if count:
+            away = own - mean
+            both = count + len(batch)
+            squares += away**2 * (count * len(batch) / both)
+            mean = mean + away * (len(batch) / both)
+        else:
+            mean = own
+        count += len(batch)
+    return mean, np.sqrt(squares / max(count, 1))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import xgboost
@@ -13,7 +16,23 @@ from mvp.errors import ConfigError
 from mvp.features.table import FeatureTable
 from mvp.files import read_json, write_json
 from mvp.learners.base import Validation, stored_options
-from mvp.types import FloatArray, IntArray, Labels, output_slices
+from mvp.learners.xgb_data import binned, binned_bytes, cache_folder
+from mvp.types import FloatArray, Labels, output_slices
+
+# Least and greatest value of each option; a whole number where the least is written as one.
+_RANGES: dict[str, tuple[float, float]] = {
+    "n_estimators": (1, math.inf),
+    "max_depth": (1, math.inf),
+    "early_stopping_rounds": (0, math.inf),
+    "n_jobs": (0, math.inf),
+    "learning_rate": (0.0, math.inf),
+    "subsample": (0.0, 1.0),
+    "colsample_bytree": (0.0, 1.0),
+    "min_child_weight": (0.0, math.inf),
+    "reg_lambda": (0.0, math.inf),
+    "memory_limit": (0.0, math.inf),
+}
+_ABOVE_ZERO = {"learning_rate", "subsample", "colsample_bytree"}
 
 
 @dataclass(frozen=True)
@@ -25,6 +44,9 @@ class _Part:
     classes: int  # 0: binary
 
 
+Rows = tuple[FeatureTable, FloatArray]
+
+
 class XGBoostLearner:
     """Gradient-boosted trees (Chen and Guestrin 2016, arXiv:1603.02754), histogram method.
 
@@ -33,6 +55,10 @@ class XGBoostLearner:
     target with unknown rows gets its own booster, fitted on its known rows alone. With
     validation rows, each booster stops when their log loss no longer falls, and keeps the best
     round; a target that is not known there gets all its trees.
+
+    Features are read from the table in batches and kept as bins, of 2.5 bytes a number, 5.5 where
+    views are missing. Bins of more than `memory_limit` are kept in files, in a folder of their own
+    among the system's temporary files (TMPDIR); the trees are the same.
 
     Args:
         n_estimators: rounds, at most.
@@ -44,7 +70,18 @@ class XGBoostLearner:
         reg_lambda: L2 penalty on leaf values.
         early_stopping_rounds: rounds without improvement before stopping; 0 never stops early.
         n_jobs: threads; 0 takes all.
+        memory_limit: GB (10^9 bytes) that the bins may take in memory; 0 keeps none there.
     """
+
+    # Rounds are not in it: rows to stop on choose them.
+    search_space: ClassVar[Mapping[str, Any]] = {
+        "max_depth": {"low": 2, "high": 8},
+        "learning_rate": {"low": 0.01, "high": 0.3, "log": True},
+        "subsample": {"low": 0.5, "high": 1.0},
+        "colsample_bytree": {"low": 0.05, "high": 1.0, "log": True},
+        "min_child_weight": {"low": 0.1, "high": 30.0, "log": True},
+        "reg_lambda": {"low": 0.01, "high": 100.0, "log": True},
+    }
 
     def __init__(
         self,
@@ -58,6 +95,7 @@ class XGBoostLearner:
         reg_lambda: float = 1.0,
         early_stopping_rounds: int = 40,
         n_jobs: int = 0,
+        memory_limit: float = 4.0,
     ) -> None:
         self.n_estimators = n_estimators
         self.max_depth = max_depth
@@ -68,6 +106,7 @@ class XGBoostLearner:
         self.reg_lambda = reg_lambda
         self.early_stopping_rounds = early_stopping_rounds
         self.n_jobs = n_jobs
+        self.memory_limit = memory_limit
 
     def fit(
         self, table: FeatureTable, labels: Labels, *, validation: Validation | None, seed: int
@@ -75,23 +114,21 @@ class XGBoostLearner:
         """See `Learner.fit`.
 
         Raises:
-            ConfigError: an option's value is refused.
+            ConfigError: an option's value is refused, or there is no room for the bins.
         """
-        for option, least in (("n_estimators", 1), ("early_stopping_rounds", 0)):
-            value = getattr(self, option)
-            if not isinstance(value, int) or value < least:
-                raise ConfigError(f"{option} is {value!r}, expected a whole number >= {least}")
+        self._check_options()
         self._outputs = len(labels.outputs)
         self._parts = _split(labels)
-        matrix = table.matrix()
-        held_out = None if validation is None else validation[0].matrix()
         self._boosters = []
         for part in self._parts:
-            train = self._data(matrix, labels, part, None, table.row_weight)
+            train = _known_rows(table, labels, part)
             stop = None
-            if held_out is not None and validation is not None and self.early_stopping_rounds:
-                stop = self._data(held_out, validation[1], part, train, table.row_weight)
-            self._boosters.append(self._boost(part, train, stop, seed))
+            if validation is not None and self.early_stopping_rounds:
+                stop = _known_rows(*validation, part)
+            needed = binned_bytes(train[0]) + (binned_bytes(stop[0]) if stop else 0)
+            outside = needed > self.memory_limit * 1e9
+            with cache_folder(needed) if outside else nullcontext() as folder:
+                self._boosters.append(self._boost(part, train, stop, folder, seed))
         return self
 
     def predict(self, table: FeatureTable) -> FloatArray:
@@ -131,32 +168,12 @@ class XGBoostLearner:
             learner._boosters.append(booster)
         return learner
 
-    def _data(
-        self,
-        matrix: FloatArray,
-        labels: Labels,
-        part: _Part,
-        reference: xgboost.QuantileDMatrix | None,
-        row_weight: float,
-    ) -> xgboost.QuantileDMatrix | None:
-        """The rows in which all targets of a part are known, with bins as in `reference`."""
-        values = labels.values[:, list(part.targets)]
-        rows: IntArray = np.flatnonzero(np.isfinite(values).all(axis=1))
-        if not len(rows):
-            return None
-        known = matrix if len(rows) == len(matrix) else matrix[rows]
-        target = values[rows, 0] if len(part.targets) == 1 else values[rows]
-        # Or a leaf of one study with many draws would pass for one of many studies.
-        weights = None if row_weight == 1 else np.full(len(rows), row_weight, np.float32)
-        return xgboost.QuantileDMatrix(
-            known, target, weight=weights, ref=reference, nthread=self.n_jobs or None
-        )
-
     def _boost(
         self,
         part: _Part,
-        train: xgboost.QuantileDMatrix | None,
-        stop: xgboost.DMatrix | None,
+        train: Rows,
+        stop: Rows | None,
+        folder: Path | None,
         seed: int,
     ) -> xgboost.Booster:
         objective: dict[str, Any] = (
@@ -178,20 +195,50 @@ class XGBoostLearner:
             "seed": seed,
         }
         try:
+            rows = binned(*train, threads=self.n_jobs, reference=None, folder=folder)
+            evals = []
+            if stop is not None and len(stop[0]):
+                held_out = binned(*stop, threads=self.n_jobs, reference=rows, folder=folder)
+                evals = [(held_out, "validation")]
             booster = xgboost.train(
                 parameters,
-                train,
+                rows,
                 self.n_estimators,
-                evals=[] if stop is None else [(stop, "validation")],
-                early_stopping_rounds=None if stop is None else self.early_stopping_rounds,
+                evals=evals,
+                early_stopping_rounds=self.early_stopping_rounds if evals else None,
                 verbose_eval=False,
             )
         except xgboost.core.XGBoostError as error:
             raise ConfigError(
-                "XGBoost refuses its options", cause=str(error).strip().splitlines()[-1]
+                "XGBoost cannot fit these features with these options",
+                cause=str(error).strip().splitlines()[-1],
             ) from error
         # Rounds after the best one would be used by every later prediction, and stored.
-        return booster if stop is None else booster[: booster.best_iteration + 1]
+        return booster[: booster.best_iteration + 1] if evals else booster
+
+    def _check_options(self) -> None:
+        for option, (least, most) in _RANGES.items():
+            value, whole = getattr(self, option), isinstance(least, int)
+            kind = int if whole else int | float
+            right = isinstance(value, kind) and not isinstance(value, bool)
+            above = option in _ABOVE_ZERO
+            # Written so that NaN is refused.
+            if not right or not (least < value if above else least <= value) or not value <= most:
+                number = "a whole number" if whole else "a number"
+                start = "above" if above else "from"
+                end = f" to {most:g}" if math.isfinite(most) else " on" if not above else ""
+                raise ConfigError(
+                    f"{option} is {value!r}, expected {number} {start} {least:g}{end}"
+                )
+
+
+def _known_rows(table: FeatureTable, labels: Labels, part: _Part) -> Rows:
+    """The rows in which all targets of a part are known, and what is known there."""
+    values = labels.values[:, list(part.targets)]
+    known = np.isfinite(values).all(axis=1)
+    if not known.all():
+        table, values = table.select(known), values[known]
+    return table, values[:, 0] if len(part.targets) == 1 else values
 
 
 def _split(labels: Labels) -> list[_Part]:

@@ -50,21 +50,21 @@ def test_it_finds_what_a_dict_finds(segments, asked):
 @settings(max_examples=100, deadline=None)
 @given(SEGMENTS, st.lists(ROWS, max_size=40))
 def test_rows_that_share_a_hash_are_told_apart(modulus, segments, asked):
-    true = index._hashes
+    true = index.hashes
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(index, "_hashes", lambda ids: true(ids) % np.uint64(modulus))
+        patch.setattr(index, "hashes", lambda ids: true(ids) % np.uint64(modulus))
         agree(segments, asked)
 
 
 def test_the_largest_hash_is_found_and_one_past_the_end_is_not(monkeypatch):
     rows = [row_id(digest) for digest in DIGESTS]
-    monkeypatch.setattr(index, "_hashes", lambda ids: np.full(len(ids), 2**64 - 1, np.uint64))
+    monkeypatch.setattr(index, "hashes", lambda ids: np.full(len(ids), 2**64 - 1, np.uint64))
     agree([[(row, True) for row in rows[:4]]], rows)
 
 
 def test_one_image_of_many_instances_is_no_crowd():
     rows = [row_id(DIGESTS[0], i) for i in range(5000)]
-    hashes = index._hashes(pack(rows))
+    hashes = index.hashes(pack(rows))
     assert len(np.unique(hashes)) == len(rows)
     agree([[(row, i % 3 > 0) for i, row in enumerate(rows)]], rows[::-1])
 

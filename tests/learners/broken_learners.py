@@ -76,12 +76,46 @@ class UnknownIsNegative(NumpyLearner):
 
     def fit(self, table, labels, *, validation, seed):
         super().fit(table, labels, validation=validation, seed=seed)
-        self.level = np.float32(np.nan_to_num(labels.values[:, 2]).mean())
+        self.level = np.float32(np.nan_to_num(labels.values[:, -1]).mean())
 
     def predict(self, table):
         result = super().predict(table)
         result[:, -1] = self.level
         return result
+
+
+class SharesALevel(NumpyLearner):
+    """Predicts every label's prevalence among the rows, whichever label they are known for."""
+
+    def fit(self, table, labels, *, validation, seed):
+        super().fit(table, labels, validation=validation, seed=seed)
+        self.level = np.float32(np.nanmean(labels.values == 1))
+
+    def predict(self, table):
+        result = super().predict(table)
+        result[:, -1] = self.level
+        return result
+
+
+class UnknownIsFirstClass(NumpyLearner):
+    """The same of a label with several classes."""
+
+    def fit(self, table, labels, *, validation, seed):
+        super().fit(table, labels, validation=validation, seed=seed)
+        filled = np.nan_to_num(labels.values[:, 1])
+        self.shares = np.array([(filled == c).mean() for c in range(3)], np.float32)
+
+    def predict(self, table):
+        result = super().predict(table)
+        result[:, 1:4] = self.shares
+        return result
+
+
+class NeedsEveryViewSomewhere(NumpyLearner):
+    def predict(self, table):
+        result = super().predict(table)
+        seen = table.presence.any(axis=0)
+        return result * np.nan if seen.any() and not seen.all() and len(result) > 1 else result
 
 
 class LetsNaNThrough(NumpyLearner):

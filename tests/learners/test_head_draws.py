@@ -8,6 +8,7 @@ import pytest
 from mvp.errors import ConfigError, DataError
 from mvp.features import FeatureTable, table_from_arrays
 from mvp.learners import Head
+from mvp.learners.ensemble import HeadRows
 from mvp.stages.fit_head import fit_head
 from mvp.types import Labels, Target
 
@@ -152,14 +153,11 @@ def test_gradient_boosting_that_would_stop_early_on_many_rows_is_refused(monkeyp
 def test_the_stage_counts_studies_and_fits_views_without_draws_too() -> None:
     table, labels = drawn_studies(80)
     train = np.arange(80) < 60
-    result = fit_head(
-        "logistic", {}, table, labels, train=train, inner=~train, seed=0, tta="augment",
-        progress=False,
-    )  # fmt: skip
+    rows = {"all": HeadRows(table, labels, {"train": train, "inner": ~train})}
+    result = fit_head("logistic", {}, rows, seed=0, tta="augment", progress=False)
     assert (result.rows, result.inner_rows) == (60, 20)
-    assert {head.tta for head in (result.heads.fusion, *result.heads.singles.values())} == {
-        "augment"
-    }
-    predicted = result.heads.predict(table)
+    family = result.ensemble.first
+    assert {head.tta for head in (family.fusion, *family.singles.values())} == {"augment"}
+    predicted = family.predict(table)
     assert {values.shape for values in predicted.values()} == {(80, 1)}
     assert np.isnan(predicted["values"][::5]).all()

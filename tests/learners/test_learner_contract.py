@@ -2,29 +2,50 @@ from __future__ import annotations
 
 import inspect
 import textwrap
+from importlib.metadata import entry_points
 
 import broken_learners as broken
 import numpy as np
 import pytest
 from two_views import binary, two_views
 
-from mvp.learners import Head, Learner, check_learner
+from mvp.errors import ConfigError
+from mvp.learners import Head, Learner, check_learner, find_learner
+from mvp.learners.contract import check_labels_apart
+from mvp.learners.mean import MeanLearner
 from mvp.learners.mlp import MLPLearner
+from mvp.learners.registry import GROUP
 from mvp.learners.sklearn import LogisticLearner
 from mvp.learners.xgb import XGBoostLearner
 from mvp.statistics import auroc
+
+SMALL = {"epochs": 10, "hidden": 16, "n_estimators": 20, "n_jobs": 1, "patience": 5}
+OURS = sorted(p.name for p in entry_points(group=GROUP) if p.value.startswith("mvp."))
+FOREST = ("sklearn.ensemble.RandomForestClassifier", {"n_estimators": 20})
+BOOSTING = ("sklearn.ensemble.HistGradientBoostingClassifier", {"max_iter": 20})
+
+
+def small(name: str) -> dict[str, int]:
+    """Options of one of our learners with which a fit is quick."""
+    taken = inspect.signature(find_learner(name)).parameters
+    return {option: value for option, value in SMALL.items() if option in taken}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_learners_hold_the_contract(name: str) -> None:
+    check_learner(name, maps=name == "spatial", **small(name))
 
 
 @pytest.mark.parametrize(
     ("factory", "options"),
     [
-        ("mlp", {"epochs": 20, "hidden": 16}),
         (MLPLearner, {"epochs": 20, "hidden": 16, "view_dropout": 0.5, "batch_size": 89}),
-        ("xgboost", {"n_estimators": 20, "n_jobs": 1}),
         (XGBoostLearner, {"n_estimators": 20, "n_jobs": 1, "early_stopping_rounds": 3}),
-        ("logistic", {}),
+        ("xgboost", {"n_estimators": 20, "n_jobs": 1, "memory_limit": 0}),
         (LogisticLearner, {"class_weight": "balanced"}),
-        ("sklearn.ensemble.RandomForestClassifier", {"n_estimators": 20}),
+        (MeanLearner, {"of": "xgboost", "options": {"n_estimators": 20, "n_jobs": 1}}),
+        FOREST,
+        BOOSTING,
         ("sklearn.svm.LinearSVC", {"C": 0.1}),
         (broken.NumpyLearner, {"sharpness": 0.3}),
     ],
@@ -34,12 +55,40 @@ def test_learners_hold_the_contract(factory, options) -> None:
 
 
 @pytest.mark.parametrize(
+    ("factory", "options"),
+    [("logistic", {}), ("xgboost", small("xgboost")), ("mean", {}), FOREST, BOOSTING],
+)
+def test_label_with_unknown_rows_is_fitted_as_if_alone(factory, options) -> None:
+    check_labels_apart(factory, **options)
+
+
+@pytest.mark.parametrize("learner", [broken.UnknownIsNegative, broken.SharesALevel])
+def test_label_that_is_not_fitted_as_if_alone_is_caught(learner) -> None:
+    with pytest.raises(AssertionError, match="known in 40% of the rows is fitted otherwise"):
+        check_labels_apart(learner)
+
+
+def test_views_in_another_order_are_caught(monkeypatch) -> None:
+    monkeypatch.setattr(Head, "_fitting", lambda self, table: table)
+    with pytest.raises((AssertionError, ConfigError), match=r"another order|failed while predict"):
+        check_learner(broken.NumpyLearner, sharpness=0.3)
+
+
+def test_features_of_other_views_are_caught(monkeypatch) -> None:
+    monkeypatch.setattr(Head, "_fitting", lambda self, table: table.only(self.signature.views))
+    with pytest.raises(AssertionError, match="other views are not refused"):
+        check_learner(broken.NumpyLearner, sharpness=0.3)
+
+
+@pytest.mark.parametrize(
     ("learner", "message"),
     [
         (broken.BusyConstructor, "only store its options"),
         (broken.Unseeded, "same seed"),
         (broken.GlobalSeed, "global random state of numpy"),
         (broken.UnknownIsNegative, "unknown labels"),
+        (broken.UnknownIsFirstClass, "classes of a label .* unknown labels"),
+        (broken.NeedsEveryViewSomewhere, "'first' missing in every study.*not finite"),
         (broken.LetsNaNThrough, "not finite"),
         (broken.LooksAtItsNeighbours, "depend on the other studies"),
         (broken.WrongShape, "shape"),

@@ -11,7 +11,7 @@ from mvp.learners import find_learner, learner_names, make_learner, parse_option
 
 
 def test_our_learners_come_through_the_entry_points() -> None:
-    assert {"logistic", "mlp", "xgboost"} <= set(learner_names())
+    assert {"logistic", "mean", "mlp", "xgboost"} <= set(learner_names())
     assert find_learner("xgboost").__name__ == "XGBoostLearner"
 
 
@@ -34,7 +34,7 @@ def test_only_the_asked_for_learner_is_imported() -> None:
 
 
 def test_unknown_name_lists_what_there_is_and_offers_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"logistic, mlp.*did you mean 'xgboost'") as caught:
+    with pytest.raises(ConfigError, match=r"logistic, mean, mlp.*did you mean 'xgboost'") as caught:
         find_learner("xgbost")
     assert caught.value.exit_code == 2
 

@@ -9,8 +9,8 @@ from mvp.errors import ConfigError
 from mvp.features import table_from_arrays
 from mvp.learners import Head
 from mvp.learners.fusion_net import FusionNet, drop_views, masked_loss
-from mvp.learners.mlp import _shuffled_batches
 from mvp.learners.standardise import Standardiser
+from mvp.learners.torch_rows import shuffled_batches
 from mvp.statistics import auroc
 from mvp.types import Labels, Target
 
@@ -41,7 +41,7 @@ def test_a_last_batch_of_one_row_breaks_nothing(rows: int) -> None:
     bits[:2, 0] = [0, 1]
     head = Head.fit("mlp", {**QUICK, "batch_size": 2}, table, binary(bits[:, 0], "x"), seed=0)
     assert np.isfinite(head.predict(table)).all()
-    sizes = [len(batch) for batch in _shuffled_batches(rows, 2, torch.Generator())]
+    sizes = [len(batch) for batch in shuffled_batches(rows, 2, torch.Generator())]
     assert sum(sizes) == rows
     assert min(sizes) >= 2
 

@@ -8,10 +8,11 @@ from sklearn.svm import LinearSVC
 from two_views import binary, two_views
 
 from mvp.errors import ConfigError, DataError, StoreDamagedError
-from mvp.features import table_from_arrays
+from mvp.features import FeatureTable, table_from_arrays
 from mvp.learners import Head
 from mvp.learners.safe_skops import dump, load
 from mvp.learners.sklearn import _calibrated
+from mvp.learners.standardise import Standardiser
 from mvp.statistics import auroc
 from mvp.types import Labels, Target
 
@@ -88,6 +89,78 @@ def test_calibration_holds_out_whole_patients() -> None:
     splits = _calibrated(LinearSVC(), Target("x"), y, groups, 0).cv
     assert len(splits) == 5
     assert all(not set(groups[train]) & set(groups[held]) for train, held in splits)
+
+
+def away_from_zero() -> tuple[FeatureTable, Labels]:
+    """Features far from zero, of which two views are missing at times; labels of all kinds."""
+    rng = np.random.default_rng(3)
+    blocks = {v: rng.normal(300, 2, (400, w)).astype(np.float32) for v, w in (("a", 150), ("b", 7))}
+    blocks["c"] = (rng.normal(size=(400, 3)) * 1e-3).astype(np.float32)
+    first, grade = blocks["a"][:, 0] > 300, np.digitize(blocks["b"][:, 0], [299, 301])
+    blocks["b"][::3], blocks["c"][1::4] = np.nan, np.nan
+    values = np.stack([first, grade, grade, first, first], axis=1).astype(np.float32)
+    values[values[:, 2] == 1, 2] = np.nan  # a class that never occurs
+    values[rng.random(400) < 0.7, 3] = np.nan
+    targets = (
+        Target("x"),
+        Target("grade", ("low", "middle", "high")),
+        Target("lacking", ("low", "middle", "high")),
+        Target("partly"),
+        Target("y"),
+    )
+    return table_from_arrays([str(i) for i in range(400)], blocks), Labels(targets, values)
+
+
+def test_matrix_product_says_what_predict_proba_says(monkeypatch, tmp_path) -> None:
+    table, labels = away_from_zero()
+    head = Head.fit("logistic", {"C": 1.0}, table, labels, seed=0)
+    # The third and the fourth label are known in rows of their own.
+    assert [len(models.models) for models in head.learner._linear] == [3, 1, 1]
+    fast = head.predict(table)
+    head.save(tmp_path)
+    assert np.array_equal(Head.load(tmp_path).predict(table), fast)
+    monkeypatch.setattr(head.learner, "_linear", [])
+    np.testing.assert_allclose(fast, head.predict(table), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "linear"),
+    [
+        ("linear_model.LogisticRegression", {"solver": "newton-cg"}, True),
+        ("linear_model.LogisticRegression", {"solver": "liblinear"}, True),
+        ("ensemble.RandomForestClassifier", {"n_estimators": 5}, False),
+        ("linear_model.RidgeClassifier", {}, False),
+    ],
+)
+def test_matrix_product_is_for_logistic_regressions_alone(path, options, linear) -> None:
+    table, bits = two_views(80, 6, 0)
+    head = Head.fit(f"sklearn.{path}", options, table, binary(bits, "a", "b"), seed=0)
+    assert bool(head.learner._linear) == linear
+
+
+def test_inputs_are_those_of_the_rows_that_are_known() -> None:
+    table, labels = away_from_zero()
+    rows = np.flatnonzero(labels.known[:, 3])
+    head = Head.fit("logistic", {}, table, labels, seed=0)
+    known = table.select(rows)
+    for view, columns in table.signature.slices.items():
+        present = known.block(view)[known.presence[:, table.views.index(view)]]
+        mean = present.mean(axis=0, dtype=np.float64)
+        np.testing.assert_allclose(head.learner._scalers[3].mean[columns], mean, rtol=1e-6)
+
+
+def test_standardiser_measures_in_batches_what_it_measures_at_once(monkeypatch) -> None:
+    table, _ = away_from_zero()
+    whole = Standardiser.fit(table)
+    for view, columns in table.signature.slices.items():
+        present = table.block(view)[table.presence[:, table.views.index(view)]].astype(np.float64)
+        np.testing.assert_allclose(whole.mean[columns], present.mean(axis=0), rtol=1e-6)
+        np.testing.assert_allclose(whole.std[columns], present.std(axis=0), rtol=1e-6)
+    batches = FeatureTable.batches
+    monkeypatch.setattr(FeatureTable, "batches", lambda table, size=4096: batches(table, 7))
+    parts = Standardiser.fit(table)
+    np.testing.assert_allclose(parts.mean, whole.mean, rtol=1e-6)
+    np.testing.assert_allclose(parts.std, whole.std, rtol=1e-6)
 
 
 def test_class_that_never_occurs_gets_probability_zero(studies) -> None:

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import tempfile
+import warnings
+from pathlib import Path
+
 import numpy as np
 import pytest
+import xgboost
 from two_views import binary, two_views
 
-from mvp.errors import ConfigError
-from mvp.features import table_from_arrays
-from mvp.learners import Head
+from mvp.errors import ConfigError, DataError
+from mvp.features import FeatureTable, table_from_arrays
+from mvp.learners import Head, make_learner, xgb_data
 from mvp.statistics import auroc
 from mvp.types import Labels
 
@@ -81,8 +86,140 @@ def test_label_unknown_in_validation_gets_all_its_trees(studies) -> None:
 
 
 @pytest.mark.parametrize(
-    "option", [{"n_estimators": 0}, {"max_depth": "deep"}, {"subsample": 7}, {"learning_rate": "x"}]
+    "option",
+    [
+        {"n_estimators": 0},
+        {"max_depth": "deep"},
+        {"max_depth": 2.5},
+        {"subsample": 7},
+        {"subsample": 0},
+        {"learning_rate": "x"},
+        {"colsample_bytree": float("nan")},
+        {"early_stopping_rounds": True},
+        {"reg_lambda": -1},
+        {"min_child_weight": None},
+        {"n_jobs": -2},
+        {"memory_limit": -1},
+    ],
 )
 def test_wrong_options_are_named(studies, option: dict) -> None:
-    with pytest.raises(ConfigError, match=f"{next(iter(option))}|refuses its options"):
-        Head.fit("xgboost", option, studies[0], studies[1], seed=0)
+    with pytest.raises(ConfigError, match=f"{next(iter(option))} is .*, expected a"):
+        make_learner("xgboost", option).fit(studies[0], studies[1], validation=None, seed=0)
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary files go; batches are of 50 rows."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(xgb_data, "_BATCH_BYTES", 50 * 24 * 4)
+    return tmp_path
+
+
+def test_trees_are_the_same_wherever_the_bins_are_kept(temporary, monkeypatch, tmp_path) -> None:
+    table, bits = two_views(230, 12, 0)
+    held, held_bits = two_views(90, 12, 1)
+    blocks = {view: table.block(view).copy() for view in table.views}
+    blocks["lateral"][::4] = np.nan
+    table = table_from_arrays(list(table.studies), blocks)
+    values = np.column_stack([bits, bits[:, 0]]).astype(np.float32)
+    values[::3, 2] = np.nan
+    labels = binary(values, "a", "b", "partly")
+    stop = held, binary(np.column_stack([held_bits, held_bits[:, 0]]), "a", "b", "partly")
+    files, train = [], xgboost.train
+
+    def watched(*arguments, **keywords):
+        files.append(sum(p.stat().st_size for p in tmp_path.rglob("*") if p.is_file()))
+        return train(*arguments, **keywords)
+
+    monkeypatch.setattr(xgboost, "train", watched)
+    # Nothing asks for all features at once.
+    monkeypatch.setattr(FeatureTable, "matrix", None)
+
+    def predicted(**options) -> np.ndarray:
+        options = {**QUICK, **options}
+        head = Head.fit("xgboost", options, table, labels, validation=stop, seed=0)
+        return head.predict(held)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        streamed, outside = predicted(), predicted(memory_limit=0)
+    assert files[:2] == [0, 0]
+    assert min(files[2:]) > 230 * 24 / 2
+    assert not list(temporary.iterdir())
+    monkeypatch.setattr(xgb_data, "_BATCH_BYTES", 1 << 30)
+    whole = predicted()
+    np.testing.assert_array_equal(streamed, whole)
+    np.testing.assert_allclose(outside, whole, atol=1e-6)
+
+
+class Failing:
+    """A view that fails when it is read for the n-th time."""
+
+    def __init__(self, block, reads: int, failure: BaseException) -> None:
+        self.block, self.reads, self.failure = block, reads, failure
+        self.width, self.finite, self.draws = block.width, block.finite, block.draws
+        self.let_goes = 0
+
+    def let_go(self) -> None:
+        self.let_goes += 1
+
+    def read(self, rows, draws=None):
+        self.reads -= 1
+        if self.reads < 0:
+            raise self.failure
+        return self.block.read(rows, draws)
+
+
+@pytest.mark.parametrize("reads", [0, 2, 9])
+@pytest.mark.parametrize("memory_limit", [0, 1])
+@pytest.mark.parametrize("failure", [DataError("damage"), KeyboardInterrupt()])
+def test_failure_or_interrupt_while_reading_is_not_the_end_of_the_rows(
+    temporary, reads: int, memory_limit: int, failure: BaseException
+) -> None:
+    table, bits = two_views(230, 12, 0)
+    table.blocks["lateral"] = Failing(table.blocks["lateral"], reads, failure)
+    options = {**QUICK, "memory_limit": memory_limit}
+    with pytest.raises(type(failure)) as caught:
+        Head.fit("xgboost", options, table, binary(bits, "a", "b"), seed=0)
+    assert caught.value is failure
+    assert not list(temporary.iterdir())
+
+
+def test_files_are_gone_after_a_failed_fit(temporary, monkeypatch) -> None:
+    table, bits = two_views(230, 12, 0)
+
+    def train(parameters, rows, *_, **__):
+        assert any(p.is_file() for p in temporary.rglob("*"))
+        raise xgboost.core.XGBoostError("trace\nno space left")
+
+    monkeypatch.setattr(xgboost, "train", train)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ConfigError, match="no space left"):
+            options = {**QUICK, "memory_limit": 0}
+            Head.fit("xgboost", options, table, binary(bits, "a", "b"), seed=0)
+    assert not list(temporary.iterdir())
+
+
+def test_too_little_room_is_said_before_anything_is_written(temporary, monkeypatch) -> None:
+    table, bits = two_views(230, 12, 0)
+    usage = type("Usage", (), {"free": 100})
+    monkeypatch.setattr(xgb_data.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(ConfigError, match=r"0\.0 GB are free.*TMPDIR.*memory_limit"):
+        Head.fit("xgboost", {"memory_limit": 0}, table, binary(bits, "a", "b"), seed=0)
+    assert not list(temporary.iterdir())
+
+
+def test_stored_features_do_not_stay_in_memory_once_read(temporary) -> None:
+    table, bits = two_views(230, 12, 0)
+    block = table.blocks["lateral"] = Failing(table.blocks["lateral"], 1 << 30, DataError("never"))
+    Head.fit("xgboost", QUICK, table, binary(bits, "a", "b"), seed=0)
+    reads = (1 << 30) - block.reads
+    assert reads >= 2 * 5
+    assert block.let_goes >= reads
+
+
+def test_small_tables_are_read_once() -> None:
+    table, bits = two_views(230, 12, 0)
+    table.blocks["lateral"] = Failing(table.blocks["lateral"], 1, DataError("read twice"))
+    Head.fit("xgboost", QUICK, table, binary(bits, "a", "b"), seed=0)
