@@ -1,8 +1,13 @@
-"""Where every row stands: a sorted index over the segments' row ids, 44 bytes a row."""
+"""Where every row stands: a sorted index over the segments' row ids.
+
+In memory it is 44 bytes a row; of many rows it is kept in a file, see `mvp.features.kept_index`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +20,12 @@ from mvp.types import BoolArray, IntArray
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 # Rows that are sorted anew each time without anybody noticing.
 _SMALL = 4096
+# Rows whose index is held in memory; that of more is kept in a file where there is one.
+IN_MEMORY = 250_000
 
 
-def _hashes(ids: RowIds) -> NDArray[np.uint64]:
+def hashes(ids: RowIds) -> NDArray[np.uint64]:
+    """(row,) what the index sorts by; different rows may share one, if hardly ever."""
     image = np.ascontiguousarray(ids[:, :8]).view("<u8").ravel()
     instance = np.ascontiguousarray(ids[:, DIGEST_BYTES:]).view(">u4").ravel()
     return image + instance.astype(np.uint64) * _SPREAD
@@ -41,9 +49,9 @@ class RowIndex:
         ]
         every = np.concatenate([np.empty((0, ROW_ID_BYTES), np.uint8), *ids])
         where = np.concatenate([np.empty((0, 2), np.int64), *places])
-        hashes = _hashes(every)
-        order = np.argsort(hashes, kind="stable")
-        self._hashes, self._ids, self._places = hashes[order], every[order], where[order]
+        keys = hashes(every)
+        order = np.argsort(keys, kind="stable")
+        self._hashes, self._ids, self._places = keys[order], every[order], where[order]
         # The first of several places answers, so the others can never be found: they are no rows.
         self._count = len(every) - self._repeated()
 
@@ -59,13 +67,13 @@ class RowIndex:
     def find(self, ids: RowIds) -> IntArray:
         """(n, 2) segment number and row of each id (n, 20); -1 for one that is not there."""
         found = np.full((len(ids), 2), -1, np.int64)
-        hashes = _hashes(ids)
-        at = np.searchsorted(self._hashes, hashes)
+        keys = hashes(ids)
+        at = np.searchsorted(self._hashes, keys)
         left = np.arange(len(ids))
         while len(left):
             # Different rows may share a hash: step on until the id itself agrees.
             left = left[at[left] < len(self._hashes)]
-            left = left[self._hashes[at[left]] == hashes[left]]
+            left = left[self._hashes[at[left]] == keys[left]]
             same = (self._ids[at[left]] == ids[left]).all(axis=1)
             found[left[same]] = self._places[at[left[same]]]
             left = left[~same]
@@ -82,29 +90,86 @@ class RowIndex:
         return len(self._ids) - len(self.ids())
 
 
+@dataclass(frozen=True, eq=False)
+class IndexedRows:
+    """The rows of one segment, as an index over several takes them.
+
+    Attributes:
+        number: of the segment, as places name it.
+        name: of the segment, the same for every process.
+        ids: (row, 20) row ids.
+        state: which rows can be read, in a word that changes with them.
+        readable: gives (row,) which rows can be read.
+    """
+
+    number: int
+    name: str
+    ids: RowIds
+    state: str
+    readable: Callable[[], BoolArray]
+
+
+class Index(Protocol):
+    """What `RowIndex` can do, wherever its rows are kept."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def stored(self) -> int:
+        """Number of places."""
+        ...
+
+    def find(self, ids: RowIds) -> IntArray:
+        """(n, 2) where each row stands."""
+        ...
+
+    def ids(self) -> RowIds:
+        """(row, 20) all rows, sorted."""
+        ...
+
+
+class KeptIndex(Protocol):
+    """Where an index over many rows is kept outside of memory; see `mvp.features.kept_index`."""
+
+    def load(self, segments: Sequence[IndexedRows]) -> tuple[Index, dict[int, str]] | None:
+        """The index over some of these segments, and the states of those."""
+        ...
+
+    def build(self, segments: Sequence[IndexedRows]) -> Index | None:
+        """Make one; None where it cannot be kept."""
+        ...
+
+
 class GrowingIndex:
-    """A RowIndex in two parts, so that a study that is added does not cost sorting all others.
+    """An index in two parts, so that a study that is added does not cost sorting all others.
 
     Args:
-        segments: as for `RowIndex`.
+        segments: all of them.
         before: the index before; its large part is used again while its segments are as they were.
+        kept: where a large part is kept; without, it is in memory.
     """
 
     def __init__(
-        self, segments: Sequence[tuple[int, RowIds, BoolArray]], before: GrowingIndex | None
+        self,
+        segments: Sequence[IndexedRows],
+        before: GrowingIndex | None = None,
+        kept: KeptIndex | None = None,
     ) -> None:
-        readable = {number: mask for number, _, mask in segments}
-        self._base, self._in_base = RowIndex([]), dict[int, BoolArray]()
-        if before is not None and all(
-            number in readable and np.array_equal(readable[number], mask)
-            for number, mask in before._in_base.items()
-        ):
+        states = {segment.number: segment.state for segment in segments}
+        self._base: Index = RowIndex([])
+        self._in_base: dict[int, str] = {}
+        if before is not None and before._in_base and before._in_base.items() <= states.items():
             self._base, self._in_base = before._base, before._in_base
-        rest = [segment for segment in segments if segment[0] not in self._in_base]
-        added = sum(int(mask.sum()) for _, _, mask in rest)
-        if added > max(_SMALL, self._base.stored // 4):
-            self._base, self._in_base, rest = RowIndex(segments), readable, []
-        self._rest = RowIndex(rest)
+        elif kept is not None and (found := kept.load(segments)) is not None:
+            self._base, self._in_base = found
+        rest = [segment for segment in segments if segment.number not in self._in_base]
+        added = sum(len(segment.ids) for segment in rest)
+        if added > max(_SMALL, min(self._base.stored // 4, IN_MEMORY)):
+            total = sum(len(segment.ids) for segment in segments)
+            large = kept.build(segments) if kept is not None and total > IN_MEMORY else None
+            self._base = RowIndex(_in_memory(segments)) if large is None else large
+            self._in_base, rest = states, []
+        self._rest = RowIndex(_in_memory(rest))
         fresh = self._rest.ids()
         self._new = int((self._base.find(fresh)[:, 0] < 0).sum())
 
@@ -115,8 +180,7 @@ class GrowingIndex:
     def find(self, ids: RowIds) -> IntArray:
         """As `RowIndex.find`."""
         found = self._base.find(ids)
-        missing = np.flatnonzero(found[:, 0] < 0)
-        if len(missing) and self._rest.stored:
+        if self._rest.stored and len(missing := np.flatnonzero(found[:, 0] < 0)):
             found[missing] = self._rest.find(ids[missing])
         return found
 
@@ -125,3 +189,7 @@ class GrowingIndex:
         if not self._rest.stored:
             return self._base.ids()
         return np.unique(np.concatenate([self._base.ids(), self._rest.ids()]), axis=0)
+
+
+def _in_memory(segments: Sequence[IndexedRows]) -> list[tuple[int, RowIds, BoolArray]]:
+    return [(segment.number, segment.ids, segment.readable()) for segment in segments]

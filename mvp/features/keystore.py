@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ import numpy as np
 from mvp.errors import StorageError, StoreDamagedError
 from mvp.features.claims import LEASE_S, Claims
 from mvp.features.golden import agree_with_golden
-from mvp.features.index import GrowingIndex
+from mvp.features.index import GrowingIndex, IndexedRows
+from mvp.features.kept_index import IndexFolder
 from mvp.features.key import FeatureKey
 from mvp.features.ledger import LedgerEntry
 from mvp.features.reading import (
@@ -73,10 +74,18 @@ class KeyStore:
     @cached_property
     def _index(self) -> GrowingIndex:
         shelf = self._shelf
-        return GrowingIndex(
-            [(number, shelf.segments[number].ids, shelf.readable(number)) for number in shelf.live],
-            self._before,
-        )
+        segments = [
+            IndexedRows(
+                number,
+                shelf.segments[number].name,
+                shelf.segments[number].ids,
+                shelf.state(number),
+                partial(shelf.readable, number),
+            )
+            for number in shelf.live
+        ]
+        kept = IndexFolder(self.storage, f"{self.folder}/index")
+        return GrowingIndex(segments, self._before, kept)
 
     def __contains__(self, row: bytes) -> bool:
         return bool(self.has([row])[0])
@@ -87,7 +96,15 @@ class KeyStore:
 
     def has(self, rows: Sequence[bytes]) -> BoolArray:
         """(len(rows),) whether each row can be read."""
-        return np.asarray(self._index.find(pack(rows))[:, 0] >= 0)
+        return self.has_ids(pack(rows))
+
+    def has_ids(self, ids: RowIds) -> BoolArray:
+        """(n,) whether each row of (n, 20) can be read."""
+        return np.asarray(self._index.find(ids)[:, 0] >= 0)
+
+    def let_go(self) -> None:
+        """Take the pages of units that were read out of memory; reading them again brings them."""
+        self._reader.let_go()
 
     @property
     def ids(self) -> RowIds:

@@ -25,6 +25,7 @@ from mvp.errors import StorageError
 from mvp.features.casting import finite_rows
 from mvp.features.layout import CRC_BYTES
 from mvp.features.ledger import LedgerEntry
+from mvp.features.mapped import let_go
 from mvp.features.segment import Segment
 from mvp.types import FloatArray, IntArray
 
@@ -90,6 +91,7 @@ class UnitReader:
     def __init__(self) -> None:
         self._mapped: OrderedDict[str, NDArray[Any]] = OrderedDict()
         self._decoded: OrderedDict[str, NDArray[Any]] = OrderedDict()
+        self._touched: dict[str, NDArray[Any]] = {}
         self._whole: dict[str, tuple[int, int, int]] = {}
         self._lock = threading.Lock()
         self._scratch = threading.local()
@@ -158,19 +160,32 @@ class UnitReader:
         with self._lock:
             if (values := kept.get(made)) is not None:
                 kept.move_to_end(made)
+                if kept is self._mapped:
+                    self._touched[made] = values
                 return values
         mapped = path if kept is self._mapped else None
         values = self._checked(segment, entry, lambda: self._fetch(segment, entry, mapped))
         with self._lock:
             kept[made] = values
+            if kept is self._mapped:
+                self._touched[made] = values
             while len(kept) > most:
-                kept.popitem(last=False)
+                gone, _ = kept.popitem(last=False)
+                self._touched.pop(gone, None)
         return values
+
+    def let_go(self) -> None:
+        """Take the pages of mapped units out of this process: touched, they count as its memory."""
+        with self._lock:
+            touched, self._touched = self._touched, {}
+        for values in touched.values():
+            let_go(values)
 
     def forget(self) -> None:
         """Let go of everything kept, so that damage is seen anew."""
         with self._lock:
             self._mapped.clear()
+            self._touched.clear()
             self._decoded.clear()
             self._whole.clear()
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mvp.features.mapped import is_whole
 from mvp.files import DIGEST_BYTES, digest_bytes
 from mvp.types import IntArray
 
@@ -64,9 +66,13 @@ class StudyRows:
 
 def dump_ids(ids: RowIds) -> bytes:
     """What `np.save` gives, in one way only, so that every change of it shows."""
-    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({len(ids)}, {ROW_ID_BYTES}), }}"
+    return _header(len(ids)) + ids.tobytes()
+
+
+def _header(rows: int) -> bytes:
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({rows}, {ROW_ID_BYTES}), }}"
     header = f"{text:{_HEADER_BYTES - 11}}\n".encode()
-    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + ids.tobytes()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
 
 
 def load_ids(data: bytes, plan: str) -> RowIds:
@@ -78,3 +84,14 @@ def load_ids(data: bytes, plan: str) -> RowIds:
     if dump_ids(ids) != data:
         raise ValueError("plan.npy is not as it was written")
     return ids
+
+
+def map_ids(path: Path, plan: str) -> RowIds:
+    """As `load_ids`, of a file that is mapped; it is read once by every process."""
+    rows, rest = divmod(path.stat().st_size - _HEADER_BYTES, ROW_ID_BYTES)
+    with path.open("rb") as stream:
+        if rest or stream.read(_HEADER_BYTES) != _header(rows):
+            raise ValueError("plan.npy is not as it was written")
+    if not is_whole(path, plan, _HEADER_BYTES):
+        raise ValueError("the row ids are not those it was made with")
+    return np.memmap(path, np.uint8, "r", _HEADER_BYTES, (rows, ROW_ID_BYTES))

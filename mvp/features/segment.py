@@ -23,7 +23,8 @@ from mvp.features import documents
 from mvp.features.casting import same_bytes, storable
 from mvp.features.layout import Layout
 from mvp.features.ledger import Ledger, LedgerEntry, object_digest
-from mvp.features.rows import RowIds, dump_ids, load_ids, pack, unpack
+from mvp.features.mapped import LARGE
+from mvp.features.rows import RowIds, dump_ids, load_ids, map_ids, pack, unpack
 from mvp.features.storage import WITHDRAWN, Part, Storage, put, unusable
 from mvp.files import digest_bytes, digest_json
 from mvp.types import FloatArray
@@ -47,7 +48,7 @@ class Segment:
         published = storage.read(f"{folder}/segment.json")
         try:
             self.info: dict[str, Any] = documents.load(published)
-            self.ids = load_ids(storage.read(f"{folder}/plan.npy"), self.info["plan"])
+            self.ids = _ids(storage, f"{folder}/plan.npy", self.info["plan"])
             self.layout = Layout(
                 len(self.ids),
                 tuple(int(n) for n in self.info["shape"]),
@@ -282,6 +283,13 @@ class Segment:
             cause="two machines computed other numbers under one feature key",
             remedy="delete the segment's folder and extract on one of them",
         )
+
+
+def _ids(storage: Storage, name: str, plan: str) -> RowIds:
+    path = storage.local(name)
+    if path is not None and (storage.size(name) or 0) > LARGE:
+        return map_ids(path, plan)
+    return load_ids(storage.read(name), plan)
 
 
 def segment_name(

@@ -12,7 +12,7 @@ from mvp.features.claims import PLANNING, Claims
 from mvp.features.ledger import LedgerEntry, Promises
 from mvp.features.segment import Segment
 from mvp.features.storage import WITHDRAWN, Storage, put
-from mvp.files import digest_bytes
+from mvp.files import digest_bytes, digest_json
 from mvp.types import BoolArray
 
 
@@ -141,6 +141,13 @@ class Shelf:
             mask[rows] = True
             mask[[rows.start + row for row in entry.rejected]] = False
         return mask
+
+    def state(self, number: int) -> str:
+        """Which rows of a segment can be read, in a word: the same word, the same rows."""
+        entries = self._promises[number].entries
+        rejects = {str(u): sorted(e.rejected) for u, e in entries.items() if e.rejected}
+        whole = len(entries) == self.segments[number].layout.units
+        return digest_json(["whole" if whole else sorted(entries), rejects])[:16]
 
     def rejected(self) -> dict[bytes, str]:
         """Rows that were rejected somewhere, with the reason."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from mvp.data.tables.imported import ImportedTable, read_imported
 from mvp.errors import REJECTED_EXIT_CODE, ConfigError, DataError, StaleError
-from mvp.pipeline.imported import Imported, read_import, write_import
+from mvp.pipeline.imported import Imported, imported_now, read_import, write_import
 from mvp.pipeline.networks import feature_store
 from mvp.pipeline.project import Project
 from mvp.pipeline.recording import Reject, Run, recording
@@ -139,10 +139,11 @@ def run_import_features(
 
 
 def _rejects(found: ImportedTable, view: str, before: Imported | None) -> list[Reject]:
-    former = before.rows if before is not None else {}
+    studies = [study for study, _, _ in found.refused]
+    there = [False] * len(studies) if before is None else before.present(studies).tolist()
     return [
-        Reject(study, view, "", str(line), why + ("; its former numbers stay" * (study in former)))
-        for study, line, why in found.refused
+        Reject(study, view, "", str(line), why + ("; its former numbers stay" * former))
+        for (study, line, why), former in zip(found.refused, there, strict=True)
     ]
 
 
@@ -169,7 +170,8 @@ def _import(
     store = feature_store(project).open(key)
     digests = row_digests(values)
     import_rows(store, digests, values, project.config.extract)
-    mine = dict(zip(found.studies, digests, strict=True))
+    rows = dict(zip(found.studies, digests, strict=True))
+    new = imported_now(key, columns, maker, source, rows)
     with store.claims.waiting("import"):
         # Another import of the view may have ended since.
         now = None if replace else read_import(project.workspace, view)
@@ -179,8 +181,8 @@ def _import(
                 view=view,
                 remedy="run the command again",
             )
-        rows = {**(now.rows if now is not None else {}), **mine}
-        new = Imported(key, columns, maker, source, rows)
+        if now is not None:
+            new = now.updated(new)
         write_import(project.workspace, view, new)
     note_uses(project, {view: key})
     present_uses(project)  # the former key may go only now
@@ -213,9 +215,13 @@ def _require_same(view: str, before: Imported, found: ImportedTable, made_by: st
 
 
 def _counts(studies: Sequence[str], before: Imported | None, new: Imported) -> dict[str, int]:
-    former = before.rows if before is not None else {}
-    same = sum(former.get(study) == new.rows[study] for study in studies)
-    old = sum(study in former for study in studies)
+    old = same = 0
+    if before is not None:
+        there = before.rows.find(studies)
+        mine = new.rows.find([study for study, at in zip(studies, there, strict=True) if at >= 0])
+        old = len(mine)
+        former = before.rows.digests(there[there >= 0])
+        same = int((former == new.rows.digests(mine)).all(axis=1).sum())
     return {
         "new": len(studies) - old,
         "changed": old - same,

@@ -3,53 +3,56 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mvp.data.reading.inventory import FileRecord
-from mvp.data.tables.manifest import Manifest
-from mvp.errors import REJECTED_EXIT_CODE, ConfigError
-from mvp.features import FeatureTable, KeyStore, table_from_stores
-from mvp.pipeline._encode import encode_view
-from mvp.pipeline.encoded import load_encoder
-from mvp.pipeline.extracting import Wanted, extract_views
-from mvp.pipeline.heads import (
-    SavedHead,
-    load_head,
-    require_current_keys,
-    require_current_reading,
-)
-from mvp.pipeline.items import reject_items, reject_rows, view_items
-from mvp.pipeline.networks import feature_network, feature_store, view_key
+from mvp.data.tables.ids import RefusedRow
+from mvp.data.tables.manifest import Manifest, Problem, manifest_parts, repeated_study
+from mvp.errors import REJECTED_EXIT_CODE, ConfigError, DataError
+from mvp.features import FeatureTable
+from mvp.pipeline.drift import DriftWatch, drift_lines
+from mvp.pipeline.heads import SavedHead, load_head, require_current_reading
 from mvp.pipeline.project import Project
-from mvp.pipeline.recording import Reject, recording, write_rejects
-from mvp.pipeline.tables import require_stored, stored_draws, study_rows
-from mvp.stages.extract import rows_of
-from mvp.stages.score import require_table_name, score, score_columns, table_writer
+from mvp.pipeline.recording import Reject, recording, rejects_writer
+from mvp.pipeline.scoring import ScoredPart, Scorer
+from mvp.pipeline.seen import SeenStudies, among
+from mvp.pipeline.workspace import FOLD
+from mvp.stages.score import RowWriter, require_table_name, score, table_writer
+from mvp.statistics.drift_report import DriftReport
 
 log = logging.getLogger("mvp")
+# Rejects that an outcome holds; the reject table has all of them.
+MOST_HELD = 10_000
 
 
 @dataclass
 class ScoreOutcome:
-    """How many studies were scored; every other one is in the reject table."""
+    """How many studies were scored; every other one is in the reject table.
+
+    `rejects` are the first of the `rejected` rows of that table.
+    """
 
     head: str
     digest: str
     out: str
-    studies: int
-    scored: int
-    forward_passes: int
-    cached: int
+    studies: int = 0
+    scored: int = 0
+    forward_passes: int = 0
+    cached: int = 0
     rejects: list[Reject] = field(default_factory=list)
+    rejected: int = 0
+    rejected_images: int = 0
     rejected_studies: int = 0
     reject_table: str | None = None
+    drift: dict[str, DriftReport] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
         """0, or 4 when images or studies were rejected."""
-        return REJECTED_EXIT_CODE if self.rejects else 0
+        return REJECTED_EXIT_CODE if self.rejected else 0
 
     def to_json(self) -> dict[str, Any]:
         """The outcome as plain values."""
@@ -60,10 +63,11 @@ class ScoreOutcome:
             "studies": self.studies,
             "scored": self.scored,
             "rejected_studies": self.rejected_studies,
-            "rejected": len(self.rejects),
+            "rejected": self.rejected,
             "forward_passes": self.forward_passes,
             "cached": self.cached,
             "reject_table": self.reject_table,
+            "drift": {fold: report.to_json() for fold, report in self.drift.items()},
         }
 
     @property
@@ -73,12 +77,22 @@ class ScoreOutcome:
             f"{self.scored} of {self.studies} studies scored with head {self.head}: {self.out}",
             f"{self.forward_passes} forward passes, {self.cached} images from the cache",
         ]
-        if self.rejects:
+        if self.rejected:
             lines.append(
-                f"{self.rejected_studies} studies and "
-                f"{sum(bool(r.path) for r in self.rejects)} images rejected: {self.reject_table}"
+                f"{self.rejected_studies} studies and {self.rejected_images} images rejected: "
+                f"{self.reject_table}"
             )
+        lines += self.drift_lines
         return "\n".join(lines)
+
+    @property
+    def drift_lines(self) -> list[str]:
+        """How far the features lie from training; of folds those of the first, `drift` has all."""
+        if not self.scored:
+            return []
+        fold, report = next(iter(self.drift.items()))
+        of = "" if fold == FOLD else f" ({fold})"
+        return [f"drift{of}: {line}" for line in drift_lines(report)]
 
 
 def run_score(
@@ -117,144 +131,169 @@ def run_score(
     with recording(project.workspace, "score"):
         saved = load_head(project, head)
         require_current_reading(project, saved)
-        manifest = project.scoring_manifest(source, base)
-        views = list(saved.heads.fusion.signature.views)
-        rejects = reject_rows(manifest)
-        passes = cached = 0
-        imported = {v: view_key(project, v) for v in views if project.config.views[v].imported}
-        tables = [v for v in views if project.config.views[v].kind == "table"]
-        if cached_only:
-            # The store alone does not know whether other numbers were imported since, or stand in
-            # other columns: a row of values is known by its values.
-            encoded = {view: view_key(project, view) for view in tables}
-            require_current_keys(saved, {**saved.keys, **imported, **encoded})
-            records = _known(project, manifest)
-        else:
-            others = [v for v in views if v not in imported and v not in tables]
-            made = [feature_network(project, view) for view in others]
-            encoded = {view: view_key(project, view) for view in tables}
-            keys = {**imported, **encoded, **{m.view.name: m.key for m in made}}
-            require_current_keys(saved, keys)
-            wanted = [Wanted(m.view.name, m) for m in made]
-            extracted = extract_views(project, manifest, wanted, root=base)
-            records = project.records(manifest.images, base)
-            for view in tables:
-                settings = project.view(view)
-                encoder = load_encoder(project, settings)
-                encode_view(project, manifest, settings, encoder, extracted)
-            rejects += extracted.rejects
-            passes = extracted.forward_passes
-            cached = sum(view.cached for view in extracted.views.values())
-        stores = _stores_of_head(project, saved)
-        rows = {
-            view: study_rows(project, manifest, view, records, store.key.instances)
-            for view, store in stores.items()
-        }
-        for view in imported:
-            require_stored(project, stores[view], rows[view], view)
-            here = sum(map(bool, rows[view]))
-            log.info("%s: %d of %d studies have imported features", view, here, len(manifest))
-        if cached_only:
-            cached, waiting = _count_cached(project, manifest, stores, records)
-            rejects += waiting
-        features = table_from_stores(
-            manifest.studies,
-            manifest.patients,
-            stores,
-            rows,
-            project.config.head.instances,
-            stored_draws(project, stores),
-        )
-        reason = "the study has no readable image of any of the head's views"
-        if imported:
-            reason += f" and no imported features ({', '.join(imported)})"
-        outcome = _write(saved, features, target)
-        outcome.forward_passes, outcome.cached = passes, cached
-        lost = {row.study for row in manifest.refused} - set(manifest.studies)
-        outcome.studies += len(lost)
-        outcome.rejected_studies += len(lost)
-        rejects += [Reject(study, "", "", "", reason) for study in _unseen(features)]
-        outcome.rejects = rejects
-        rejected.unlink(missing_ok=True)  # an earlier run's rejects are not this one's
-        if rejects:
-            write_rejects(rejected, rejects)
+        outcome = ScoreOutcome(saved.name, saved.digest, str(target))
+        run = _Run(project, saved, outcome, source, base, cached_only)
+        with (
+            _rejects(rejected, outcome) as rejects,
+            table_writer(target, saved.decisions) as writer,
+        ):
+            run.score(writer, rejects)
+        if outcome.rejected:
             outcome.reject_table = str(rejected)
         log.info(
             "score: %d of %d studies, %d forward passes, head %s",
             outcome.scored,
             outcome.studies,
-            passes,
+            outcome.forward_passes,
             outcome.digest,
         )
+        for line in outcome.drift_lines:
+            log.info(line)
     return outcome
 
 
-def _write(saved: SavedHead, features: FeatureTable, target: Path) -> ScoreOutcome:
-    head = saved.heads.fusion
-    with table_writer(target, score_columns(head)) as writer:
-        done, unseen = score(head, features, writer)
-    return ScoreOutcome(
-        head=saved.name,
-        digest=head.digest,
-        out=str(target),
-        studies=len(features),
-        scored=done,
-        forward_passes=0,
-        cached=0,
-        rejected_studies=len(unseen),
-    )
+class _Rejects:
+    """Writes and counts rejects; the table is begun with the first of them."""
+
+    def __init__(self, path: Path, outcome: ScoreOutcome, stack: ExitStack) -> None:
+        self._path, self._outcome, self._stack = path, outcome, stack
+        self._write: Any = None
+
+    def add(self, rejects: list[Reject]) -> None:
+        if rejects and self._write is None:
+            self._write = self._stack.enter_context(rejects_writer(self._path))
+        if rejects:
+            self._write(rejects)
+        outcome = self._outcome
+        outcome.rejects += rejects[: max(0, MOST_HELD - len(outcome.rejects))]
+        outcome.rejected += len(rejects)
+        outcome.rejected_images += sum(bool(reject.path) for reject in rejects)
 
 
-def _unseen(features: FeatureTable) -> list[str]:
-    return [str(s) for s in features.studies[~features.presence.any(axis=1)]]
+@contextmanager
+def _rejects(path: Path, outcome: ScoreOutcome) -> Iterator[_Rejects]:
+    """A reject table that appears at the end, if anything was rejected."""
+    with ExitStack() as stack:
+        yield _Rejects(path, outcome, stack)
+        if not outcome.rejected:
+            path.unlink(missing_ok=True)  # an earlier run's rejects are not this one's
 
 
-def _stores_of_head(project: Project, saved: SavedHead) -> dict[str, KeyStore]:
-    stores = {}
-    for view, key in saved.keys.items():
-        store = feature_store(project).find(view, key.digest)
-        if store is None:
-            raise ConfigError(
-                "the features that the head was fitted on are not in the cache",
-                view=view,
-                remedy=f"run `mvp import-features --view {view} TABLE` again"
-                if project.config.views[view].imported
-                else f"run `mvp extract --view {view}`",
+class _Run:
+    """One scoring of one table, part by part."""
+
+    def __init__(
+        self,
+        project: Project,
+        saved: SavedHead,
+        outcome: ScoreOutcome,
+        source: Path,
+        root: Path | None,
+        cached_only: bool,
+    ) -> None:
+        self._project, self._saved, self._outcome = project, saved, outcome
+        self._source, self._root, self._cached_only = source, root, cached_only
+        self._told: dict[str, int] = {}
+        self._again: dict[str, int] = {}
+        self._imported: dict[str, int] = {}
+        self._lost: set[str] = set()
+        self._drift = DriftWatch(saved.drift)
+
+    def score(self, writer: RowWriter, rejects: _Rejects) -> None:
+        """Score all parts; nothing is published when a study stands in two of them."""
+        project, outcome = self._project, self._outcome
+        scorer: Scorer | None = None
+        parts = 0
+        with SeenStudies(Path(outcome.out).parent) as seen:
+            found = manifest_parts(
+                project.config, project.workspace.folder, self._source, self._root
             )
-        stores[view] = store
-    return stores
+            for manifest in found:
+                if not isinstance(manifest, Manifest):
+                    rejects.add([_refused(row) for row in manifest])
+                    self._lost |= {row.study for row in manifest}
+                    continue
+                self._tell(manifest.problems)
+                if scorer is None:  # what is wrong with the table is said first
+                    scorer = Scorer(project, self._saved, self._root, self._cached_only)
+                part = scorer.part(manifest)
+                self._count(manifest, part)
+                seen.add(manifest.studies)
+                self._write(scorer, manifest, part, writer, rejects)
+                parts += 1
+            if parts > 1:
+                self._require_together(seen)
+        outcome.studies += len(self._lost)
+        outcome.rejected_studies += len(self._lost)
+        outcome.drift = self._drift.reports()
+        self._tell_all()
 
+    def _write(
+        self,
+        scorer: Scorer,
+        manifest: Manifest,
+        part: ScoredPart,
+        writer: RowWriter,
+        rejects: _Rejects,
+    ) -> None:
+        outcome, saved = self._outcome, self._saved
+        self._drift.expect(len(manifest))
 
-def _known(project: Project, manifest: Manifest) -> dict[str, FileRecord]:
-    images = manifest.images
-    return project.inventory.known(list(images.loc[images["error"] == "", "file"]))
+        def measured(tables: Mapping[str, FeatureTable]) -> None:
+            self._drift.add(tables)
+            scorer.let_go()
 
+        done, unseen = score(saved.ensemble, saved.decisions, part.tables, writer, each=measured)
+        outcome.scored += done
+        outcome.studies += len(manifest)
+        outcome.rejected_studies += len(unseen)
+        reason = "the study has no readable image of any of the head's views"
+        if scorer.imported:
+            reason += f" and no imported features ({', '.join(scorer.imported)})"
+        rejects.add([*part.rejects, *(Reject(study, "", "", "", reason) for study in unseen)])
 
-def _uncached(store: KeyStore, record: FileRecord | None, instances: str) -> str:
-    """Why the features of an image are not there, or ""."""
-    if record is None or not record.pixels:
-        return "not in the cache"
-    return "" if store.has(rows_of(record, instances)).all() else "not in the cache"
+    def _count(self, manifest: Manifest, part: ScoredPart) -> None:
+        self._outcome.forward_passes += part.forward_passes
+        self._outcome.cached += part.cached
+        if manifest.refused:
+            self._lost |= {row.study for row in manifest.refused} - set(manifest.studies)
+        for view, here in part.imported.items():
+            self._imported[view] = self._imported.get(view, 0) + here
 
+    def _tell(self, problems: tuple[Problem, ...]) -> None:
+        """Log what is wrong with a part, of every kind once; the rest is counted."""
+        kinds = set(self._told)
+        for problem in problems:
+            if problem.kind in kinds:
+                self._again[problem.kind] = self._again.get(problem.kind, 0) + problem.count
+            else:
+                self._told[problem.kind] = self._told.get(problem.kind, 0) + 1
+                log.warning(problem.text)
 
-def _count_cached(
-    project: Project,
-    manifest: Manifest,
-    stores: dict[str, KeyStore],
-    records: dict[str, FileRecord],
-) -> tuple[int, list[Reject]]:
-    """Images whose features are stored, and rejects for the others."""
-    cached, rejects = 0, []
-    for view, store in stores.items():
-        if project.config.views[view].imported:
-            continue
-        items = view_items(project, manifest, project.view(view), records)
-        instances = store.key.instances
-        reasons = [item.error or _uncached(store, item.record, instances) for item in items]
-        cached += sum(
-            len(rows_of(item.record, instances))
-            for item, reason in zip(items, reasons, strict=True)
-            if item.record is not None and not reason
+    def _tell_all(self) -> None:
+        for kind, count in self._again.items():
+            log.warning("%s: %d more further down in the table", kind, count)
+        for view, here in self._imported.items():
+            total = self._outcome.studies - len(self._lost)
+            log.info("%s: %d of %d studies have imported features", view, here, total)
+
+    def _require_together(self, seen: SeenStudies) -> None:
+        repeated = seen.repeated()
+        if not len(repeated):
+            return
+        found = repeated_study(
+            self._project.config, self._source, lambda studies: among(studies, repeated)
         )
-        rejects += reject_items(manifest, view, items, reasons)
-    return cached, rejects
+        if found is not None:
+            study, first, second = found
+            raise DataError(
+                f"the rows of a study stand apart, on line {first} and line {second}",
+                study=study,
+                path=self._source,
+                cause="so long a table is scored in parts",
+                remedy="sort it by study, or take one of the rows away",
+            )
+
+
+def _refused(row: RefusedRow) -> Reject:
+    return Reject(row.study, "", "", str(row.line), row.reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,11 +52,22 @@ class Run:
 
 def write_rejects(path: Path, rejects: Sequence[Reject]) -> None:
     """Write a reject table; ids are written so that no spreadsheet runs them."""
+    with rejects_writer(path) as write:
+        write(rejects)
+
+
+@contextmanager
+def rejects_writer(path: Path) -> Iterator[Callable[[Iterable[Reject]], None]]:
+    """Give what writes rows of a reject table, which appears whole at the end."""
     with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(REJECT_COLUMNS)
-        for reject in rejects:
-            writer.writerow([safe_cell(getattr(reject, c)) for c in REJECT_COLUMNS])
+
+        def write(rejects: Iterable[Reject]) -> None:
+            for reject in rejects:
+                writer.writerow([safe_cell(getattr(reject, c)) for c in REJECT_COLUMNS])
+
+        yield write
 
 
 @contextmanager

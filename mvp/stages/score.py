@@ -3,75 +3,114 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mvp.errors import ConfigError
 from mvp.features import FeatureTable
-from mvp.files import replacing, safe_cell
-from mvp.learners.head import Head
+from mvp.files import replacing, safe_cell, safe_cells
+from mvp.learners.ensemble import Ensemble
+from mvp.stages._decisions import CALL, Decisions, head_digest
+from mvp.types import BoolArray, FloatArray, TextArray
+
+# Studies whose features are in memory at once.
+BLOCK = 4096
+# Rows of a group of a Parquet file, however many come at a time.
+_GROUP = 1 << 16
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Some rows of a score table.
+
+    Attributes:
+        studies: (study,) ids.
+        probabilities: (study, output) float32, calibrated where the head is.
+        presence: (study, view) which of the head's views the study has.
+        head: digest of the head.
+        cells: what is decided, column by column, as `Decisions.cells` gives it.
+    """
+
+    studies: TextArray
+    probabilities: FloatArray
+    presence: BoolArray
+    head: str
+    cells: Mapping[str, NDArray[Any]]
 
 
 class RowWriter(Protocol):
     """Takes rows block by block."""
 
-    def write(self, rows: list[dict[str, Any]]) -> None:
+    def write(self, rows: Scores) -> None:
         """Append rows."""
         ...
 
 
-def score_columns(head: Head) -> list[str]:
-    """Columns of a score table: study, probabilities, presence of views, the head's digest."""
-    return [
-        "study",
-        *head.outputs,
-        *(f"has_{view}" for view in head.signature.views),
-        "head",
-    ]
+def score_columns(decisions: Decisions) -> list[str]:
+    """Columns of a score table: study, probabilities, decisions, presence of views, the head."""
+    outputs = [output for label in decisions.labels for output in label.target.outputs]
+    views = [f"has_{view}" for view in decisions.views]
+    return ["study", *outputs, *decisions.columns, *views, "head"]
 
 
 def score(
-    head: Head, table: FeatureTable, writer: RowWriter, *, block: int = 4096
+    ensemble: Ensemble,
+    decisions: Decisions,
+    tables: Mapping[str, FeatureTable],
+    writer: RowWriter,
+    *,
+    block: int | None = None,
+    each: Callable[[Mapping[str, FeatureTable]], None] | None = None,
 ) -> tuple[int, list[str]]:
-    """Score the studies of a table block by block.
+    """Score studies block by block.
 
     Args:
-        head: the fitted head.
-        table: features; read `block` studies at a time.
+        ensemble: the fitted heads.
+        decisions: what is decided by their probabilities.
+        tables: for each fold the features of its networks, of the same studies in one order; read
+            `block` studies at a time.
         writer: takes one row per study that has a view.
-        block: studies in memory at once.
+        block: studies in memory at once; default: `BLOCK`.
+        each: given the features of every block that was scored, by fold, while they are at hand.
 
     Returns:
         How many studies were scored, and the ids of those that have none of the head's views.
     """
-    views = head.signature.views
-    table = table.only(views)
-    done, unseen = 0, []
-    for start in range(0, len(table), block):
-        part = table.select(range(start, min(start + block, len(table))))
-        seen = part.presence.any(axis=1)
-        unseen += [str(study) for study in part.studies[~seen]]
-        part = part.select(seen)
-        if not len(part):
+    size = BLOCK if block is None else block
+    tables = {fold: tables[fold].only(ensemble.views) for fold in ensemble.folds}
+    studies, digest = tables[ensemble.folds[0]].studies, head_digest(ensemble, decisions)
+    # A view that one fold's networks have not seen yet is no view of the study's score.
+    present = np.logical_and.reduce([table.presence for table in tables.values()])
+    seen = np.logical_or.reduce([table.presence.any(axis=1) for table in tables.values()])
+    done = 0
+    for start in range(0, len(studies), size):
+        rows = start + np.flatnonzero(seen[start : start + size])
+        if not len(rows):
             continue
-        probabilities = head.predict(part)
-        rows = []
-        for i, study in enumerate(part.studies):
-            row: dict[str, Any] = {"study": str(study)}
-            row.update(zip(head.outputs, map(float, probabilities[i]), strict=True))
-            row.update({f"has_{v}": bool(part.presence[i, k]) for k, v in enumerate(views)})
-            row["head"] = head.digest
-            rows.append(row)
-        writer.write(rows)
+        parts = {fold: table.select(rows) for fold, table in tables.items()}
+        raw = ensemble.fused(parts)
+        probabilities = decisions.calibrated(raw)
+        cells = decisions.cells(raw, probabilities, present[rows])
+        writer.write(Scores(studies[rows], probabilities, present[rows], digest, cells))
+        if each is not None:
+            each(parts)
         done += len(rows)
-    return done, unseen
+    return done, [str(study) for study in studies[~seen]]
 
 
 @contextmanager
-def table_writer(path: Path, columns: Sequence[str]) -> Iterator[RowWriter]:
+def table_writer(path: Path, decisions: Decisions) -> Iterator[RowWriter]:
     """A writer for `.csv` or `.parquet`; the file appears whole, when all rows are written.
+
+    Args:
+        path: the file.
+        decisions: of the head.
 
     Raises:
         ConfigError: another suffix.
@@ -79,7 +118,7 @@ def table_writer(path: Path, columns: Sequence[str]) -> Iterator[RowWriter]:
     require_table_name(path)
     kind = _CsvWriter if path.suffix.lower() == ".csv" else _ParquetWriter
     with replacing(path) as partial:
-        writer = kind(partial, columns)
+        writer = kind(partial, decisions)
         try:
             yield writer
         finally:
@@ -102,36 +141,77 @@ def require_table_name(path: Path) -> None:
 
 
 class _CsvWriter:
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+    def __init__(self, path: Path, decisions: Decisions) -> None:
         self._stream = path.open("w", encoding="utf-8", newline="")
-        self._writer = csv.DictWriter(self._stream, [safe_cell(c) for c in columns])
-        self._writer.writeheader()
+        self._writer = csv.writer(self._stream)
+        self._writer.writerow([safe_cell(column) for column in score_columns(decisions)])
 
-    def write(self, rows: list[dict[str, Any]]) -> None:
-        self._writer.writerows({safe_cell(k): safe_cell(v) for k, v in r.items()} for r in rows)
+    def write(self, rows: Scores) -> None:
+        ids = safe_cells([str(study) for study in rows.studies])
+        # As Python's own numbers, whose shortest text the writer takes.
+        numbers = rows.probabilities.astype(np.float64).T.tolist()
+        flags = rows.presence.T.tolist()
+        heads = [rows.head] * len(ids)
+        decided = [_plain(values) for values in rows.cells.values()]
+        self._writer.writerows(zip(ids, *numbers, *decided, *flags, heads, strict=True))
 
     def close(self) -> None:
         self._stream.close()
 
 
 class _ParquetWriter:
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+    def __init__(self, path: Path, decisions: Decisions) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        types = [
-            pa.string() if c in ("study", "head") else pa.bool_() if c.startswith("has_") else None
-            for c in columns
+        names = score_columns(decisions)
+        flags = [pa.bool_()] * len(decisions.views)
+        decided = [
+            pa.string() if c in decisions.texts else pa.int8() if c.endswith(CALL) else pa.float32()
+            for c in decisions.columns
         ]
-        self._schema = pa.schema(
-            [(c, t if t is not None else pa.float32()) for c, t in zip(columns, types, strict=True)]
-        )
+        numbers = [pa.float32()] * (len(names) - len(decided) - len(flags) - 2)
+        types = [pa.string(), *numbers, *decided, *flags, pa.string()]
+        self._schema = pa.schema(list(zip(names, types, strict=True)))
         self._writer = pq.ParquetWriter(path, self._schema)
+        self._waiting: list[Any] = []
 
-    def write(self, rows: list[dict[str, Any]]) -> None:
+    def write(self, rows: Scores) -> None:
         import pyarrow as pa
 
-        self._writer.write_table(pa.Table.from_pylist(rows, schema=self._schema))
+        columns = [
+            pa.array([str(study) for study in rows.studies], pa.string()),
+            *(pa.array(np.ascontiguousarray(c), pa.float32()) for c in rows.probabilities.T),
+            *(pa.array(np.ascontiguousarray(column)) for column in rows.cells.values()),
+            *(pa.array(np.ascontiguousarray(column)) for column in rows.presence.T),
+            pa.array([rows.head] * len(rows.studies), pa.string()),
+        ]
+        self._waiting.append(pa.Table.from_arrays(columns, schema=self._schema))
+        if sum(map(len, self._waiting)) >= _GROUP:
+            self._flush(whole=True)
 
     def close(self) -> None:
+        self._flush(whole=False)
         self._writer.close()
+
+    def _flush(self, *, whole: bool) -> None:
+        """Write groups of one size, so that the file does not tell how its rows came."""
+        import pyarrow as pa
+
+        if not self._waiting:
+            return
+        rows = pa.concat_tables(self._waiting)
+        full = len(rows) // _GROUP * _GROUP if whole else len(rows)
+        if full:
+            self._writer.write_table(rows.slice(0, full), row_group_size=_GROUP)
+        self._waiting = [rows.slice(full)]
+
+
+def _plain(values: NDArray[Any]) -> list[Any]:
+    """Cells as Python's own values; the few different texts are made safe once each."""
+    if values.dtype != object:
+        wide = values.astype(np.float64) if values.dtype.kind == "f" else values
+        return list(wide.tolist())
+    cells = values.tolist()
+    safe = {text: safe_cell(text) for text in set(cells)}
+    return [safe[text] for text in cells]

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
-import gzip
 import io
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
+from mvp.data.tables.encodings import content, damage_told, decode, find_encoding, opened
 from mvp.errors import DataError
 
 SEPARATORS = ",;\t|"
-MAX_BYTES = 2_000_000_000
-_BLOCK = 1 << 24
 _HEAD = 1 << 20
 _LOOKED_AT = 50
 # Few, so that a block stays in the processor's cache until it is turned into columns.
 _ROWS = 128
-_WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods")
-# Zip archives (which .xlsx and .ods are) and the compound files of older Excel.
-_ARCHIVES = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
-_GZIP = b"\x1f\x8b"
 # A line after the last one: where it is missing, a quote has swallowed it.
 _END = "\ufdd0 end of the table"
 
@@ -56,13 +48,44 @@ def read_delimited(path: Path) -> Delimited:
     Raises:
         DataError: the file is empty, too large, no text, or its rows do not fit its header.
     """
-    raw, packed = _content(path)
+    raw, packed = content(path)
     if not raw.strip():
         raise DataError("the table is empty", path=path)
-    encoding, text = _decode(raw)
+    encoding, text = decode(raw)
     separator = _separator(text, path)
     columns, lines = _cells(text, separator, path)
     return Delimited(columns, lines, f"gzip, {encoding}" if packed else encoding, separator)
+
+
+def stream_delimited(path: Path, rows: int) -> Iterator[Delimited]:
+    """The same in parts of so many rows, of a file of any length; at least one part.
+
+    The file is read twice: its encoding is known when all of it was seen.
+
+    Raises:
+        DataError: as for `read_delimited`; for a row when its part is read.
+    """
+    with damage_told(path):
+        encoding, packed = find_encoding(path)
+        with opened(path) as raw:
+            text = io.TextIOWrapper(raw, encoding, newline="")
+            separator = _separator(text.read(_HEAD), path)
+        how = f"gzip, {encoding}" if packed else encoding
+        with opened(path) as raw:
+            text = io.TextIOWrapper(raw, encoding, newline="")
+            reader = csv.reader(chain(text, [_END]), delimiter=separator, skipinitialspace=True)
+            names: list[str] = []
+            lines: list[int] = []
+            found = _rows(reader, names, lines, path)
+            while True:
+                before = lines[-1] if lines else 1
+                lines.clear()
+                columns = _columns(islice(found, rows), names)
+                if not lines and before > 1:
+                    return
+                yield Delimited(columns, _compact(lines), how, separator)
+                if not lines:
+                    return
 
 
 def header(names: Sequence[str], path: Path) -> list[str]:
@@ -89,50 +112,6 @@ def header(names: Sequence[str], path: Path) -> list[str]:
     return [name or f"unnamed {i + 1}" for i, name in enumerate(stripped)]
 
 
-def _content(path: Path) -> tuple[bytes, bool]:
-    """The bytes of a table, unpacked, and whether they were packed."""
-    with path.open("rb") as stream:
-        start = stream.read(4)
-    if path.suffix.lower() in _WORKBOOKS or start.startswith(_ARCHIVES):
-        raise DataError(
-            "the table is an Excel workbook or another archive, not a text table",
-            path=path,
-            remedy="save the sheet as CSV in UTF-8, or unpack the archive, and name that file",
-        )
-    packed = start.startswith(_GZIP)
-    try:
-        with gzip.open(path) if packed else path.open("rb") as stream:
-            blocks, size = [], 0
-            while block := stream.read(_BLOCK):
-                blocks.append(block)
-                size += len(block)
-                if size > MAX_BYTES:
-                    raise DataError(
-                        f"the table has more than {MAX_BYTES:,} bytes of text",
-                        path=path,
-                        remedy="save it as Parquet, or with the columns alone that are needed",
-                    )
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(
-            "the packed table is damaged or cut off",
-            path=path,
-            cause=str(error),
-            remedy="copy it again, or unpack it",
-        ) from None
-    return b"".join(blocks), packed
-
-
-def _decode(raw: bytes) -> tuple[str, str]:
-    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # Excel's "Unicode text"
-        return "utf-16", raw.decode("utf-16")
-    for encoding in ("utf-8-sig", "cp1252"):
-        try:
-            return encoding, raw.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    return "latin-1", raw.decode("latin-1")
-
-
 def _separator(text: str, path: Path) -> str:
     if path.with_suffix("").suffix.lower() == ".tsv" or path.suffix.lower() == ".tsv":
         return "\t"
@@ -155,9 +134,14 @@ def _cells(text: str, separator: str, path: Path) -> tuple[dict[str, list[str]],
     stream = chain(io.StringIO(text, newline=""), [_END])
     reader = csv.reader(stream, delimiter=separator, skipinitialspace=True)
     names: list[str] = []
-    columns: list[list[str]] = []
     lines: list[int] = []
-    for block in _blocks(_rows(reader, names, lines, path)):
+    return _columns(_rows(reader, names, lines, path), names), _compact(lines)
+
+
+def _columns(rows: Iterable[list[str]], names: list[str]) -> dict[str, list[str]]:
+    """Rows turned into columns; `names` is filled when the first row comes."""
+    columns: list[list[str]] = []
+    for block in _blocks(rows):
         if not columns:
             columns = [[] for _ in names]
             # Few values, many times: one string for all of them, unless they turn out to differ.
@@ -170,7 +154,7 @@ def _cells(text: str, separator: str, path: Path) -> tuple[dict[str, list[str]],
             columns[place].extend(map(values.setdefault, cells, cells))
             if len(values) > max(len(columns[place]) // 2, 1000):
                 shared[place] = None
-    return dict(zip(names, columns or [[] for _ in names], strict=True)), _compact(lines)
+    return dict(zip(names, columns or [[] for _ in names], strict=True))
 
 
 def _rows(
@@ -227,5 +211,5 @@ def _blocks(rows: Iterable[list[str]]) -> Iterator[list[list[str]]]:
 
 
 def _compact(lines: list[int]) -> Sequence[int]:
-    plain = range(2, len(lines) + 2)
-    return plain if lines == list(plain) else lines
+    plain = range(lines[0], lines[0] + len(lines)) if lines else range(2, 2)
+    return plain if lines == list(plain) else list(lines)

@@ -37,6 +37,16 @@ class RefusedRow:
     reason: str
 
 
+class NoUsableIdError(DataError):
+    """No row of a table has an id that can be used.
+
+    Attributes:
+        refused: its rows.
+    """
+
+    refused: tuple[RefusedRow, ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class Ids:
     """The studies of a table.
@@ -158,7 +168,11 @@ def _refuse(
 ) -> tuple[dict[int, RefusedRow], list[Problem]]:
     """Rows whose ids cannot be used; never all of them."""
     bad: dict[str, str] = {}
-    for text in {*studies, *patients}:
+    different = {*studies, *patients}
+    # One text for all: hardly ever is there anything to be found in it.
+    if max(map(len, different), default=0) <= MAX_ID and not _UNSAFE.search(" ".join(different)):
+        return {}, []
+    for text in different:
         if len(text) > MAX_ID:
             bad[text] = f"is longer than {MAX_ID} characters"
         elif _UNSAFE.search(text):
@@ -176,12 +190,14 @@ def _refuse(
     line = next(iter(refused.values())).line
     remedy = "correct the ids, or name another column in data.study or data.patient"
     if len(refused) == len(columns):
-        raise DataError(
+        error = NoUsableIdError(
             f"no row has a usable id, the first is on line {line}",
             path=columns.table.path,
             cause=first,
             remedy=remedy,
         )
+        error.refused = tuple(refused.values())
+        raise error
     text = (
         f"{len(refused)} rows are left out for their ids, the first on line {line}: {first}; "
         + remedy

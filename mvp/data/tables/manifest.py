@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,11 +13,12 @@ import numpy as np
 from mvp.config import Config
 from mvp.data.tables.cells import study_cells
 from mvp.data.tables.columns import Columns, contradictions, text_array
-from mvp.data.tables.ids import RefusedRow, fixed_parts, read_ids
+from mvp.data.tables.ids import NoUsableIdError, RefusedRow, fixed_parts, read_ids
 from mvp.data.tables.images import read_images
 from mvp.data.tables.labels import merge_labels, overlooked, parse_labels, target_of
+from mvp.data.tables.parts import part_ids, table_parts
 from mvp.data.tables.problems import Problem, quoted
-from mvp.data.tables.table import read_table
+from mvp.data.tables.table import Table, read_table
 from mvp.errors import DataError
 from mvp.types import BoolArray, IntArray, Labels, TextArray
 
@@ -140,6 +141,72 @@ def load_manifest(
         DataError: the table cannot be read, or contradicts itself in what cannot be left out.
     """
     read = read_table(table if table is not None else folder / config.data.table)
+    return _manifest(config, folder, read, root, scoring=scoring)
+
+
+def manifest_parts(
+    config: Config, folder: Path, table: Path, root: Path | None = None
+) -> Iterator[Manifest | tuple[RefusedRow, ...]]:
+    """The studies of a table of any length, for scoring, part by part.
+
+    A study whose rows stand together is in one part. One that stands again further down may be in
+    two of them, which `repeated_study` tells.
+
+    Args:
+        config: the settings.
+        folder: the workspace.
+        table: its labels, patients and splits are not looked at.
+        root: where the paths of the table start, instead of data.root.
+
+    Yields:
+        A manifest; of a part in which no row has a usable id, when there are others, its rows.
+
+    Raises:
+        ConfigError: a column that the settings name is not in the table.
+        DataError: the table cannot be read, contradicts itself, or has no usable id at all.
+    """
+    unusable: list[NoUsableIdError] = []
+    any_study = False
+    for read in table_parts(table, config.data.study):
+        try:
+            manifest = _manifest(config, folder, read, root, scoring=True)
+        except NoUsableIdError as error:
+            unusable.append(error)
+            continue
+        yield from (error.refused for error in unusable)
+        unusable, any_study = [], True
+        yield manifest
+    if unusable and not any_study:
+        raise unusable[0]
+    yield from (error.refused for error in unusable)
+
+
+def repeated_study(
+    config: Config, table: Path, suspected: Callable[[TextArray], BoolArray]
+) -> tuple[str, int, int] | None:
+    """The first study whose rows stand apart in a table, and the lines of two of them.
+
+    Args:
+        config: the settings.
+        table: the table.
+        suspected: asked of (n,) ids which of them may be one; of the others nothing is kept.
+    """
+    lines: dict[str, int] = {}
+    for read in table_parts(table, config.data.study):
+        here: dict[str, int] = {}
+        studies = part_ids(read, config.data.study)
+        for row in np.flatnonzero(suspected(text_array(studies))).tolist():
+            here.setdefault(studies[row], read.line(row))
+        for study, line in here.items():
+            if study in lines:
+                return study, lines[study], line
+        lines.update(here)
+    return None
+
+
+def _manifest(
+    config: Config, folder: Path, read: Table, root: Path | None, *, scoring: bool
+) -> Manifest:
     base = root if root is not None else folder / config.data.root
     # abspath, not resolve: links are followed and checked when a file is opened.
     start = Path(os.path.abspath(base))  # noqa: PTH100

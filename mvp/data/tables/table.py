@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BLANK = frozenset({"", "nan", "na", "n/a", "null", "none"})
+_LONGEST = max(map(len, BLANK))
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,9 @@ class Table:
 
 def is_blank(text: str) -> bool:
     """Whether a cell says nothing."""
-    return text.strip().casefold() in BLANK
+    # Nearly every cell is longer than every word for nothing.
+    text = text.strip()
+    return len(text) <= _LONGEST and text.casefold() in BLANK
 
 
 def join_ids(columns: Sequence[Sequence[str]], *, whole: bool = False) -> list[str]:
@@ -77,14 +81,24 @@ def read_table(path: Path) -> Table:
     Raises:
         DataError: the file is not there, is empty, or cannot be parsed.
     """
+    with readable(path):
+        return _read_parquet(path) if is_parquet(path) else _read_text(path)
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a table's name says that it is Parquet."""
+    return path.suffix.lower() in {".parquet", ".pq"}
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn whatever goes wrong while a table is read into a DataError."""
     if not path.is_file():
         raise DataError(
             "the table is not there", path=path, remedy="correct data.table in mvp.toml or the path"
         )
     try:
-        if path.suffix.lower() in {".parquet", ".pq"}:
-            return _read_parquet(path)
-        return _read_text(path)
+        yield
     except DataError:
         raise
     except Exception as error:  # noqa: BLE001 - parsers raise anything
@@ -109,7 +123,17 @@ def parquet_frame(path: Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    frame = pd.read_parquet(path)
+    return named_columns(pd.read_parquet(path), path)
+
+
+def named_columns(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """A frame that came out of Parquet, its index a column and its columns named as text.
+
+    Raises:
+        DataError: a column stands twice.
+    """
+    import pandas as pd
+
     if any(name is not None for name in frame.index.names):
         frame = frame.reset_index()  # an id that pandas kept as the index is a column again
     frame.columns = pd.Index(header([str(name) for name in frame.columns], path))

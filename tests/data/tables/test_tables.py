@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mvp.data.tables import delimited
+from mvp.data.tables import encodings
 from mvp.data.tables.table import read_table
 from mvp.errors import DataError
 
@@ -104,8 +104,8 @@ def test_a_packed_table_that_is_cut_or_damaged_is_refused(tmp_path):
 def test_a_table_of_endless_text_is_refused_before_it_fills_the_memory(
     tmp_path, monkeypatch, packed
 ):
-    monkeypatch.setattr(delimited, "MAX_BYTES", 10_000)
-    monkeypatch.setattr(delimited, "_BLOCK", 1_000)
+    monkeypatch.setattr(encodings, "MAX_BYTES", 10_000)
+    monkeypatch.setattr(encodings, "_BLOCK", 1_000)
     raw = b"study,view\n" + b"0012,PA\n" * 10_000
     raw = gzip.compress(raw) if packed else raw
     assert "more than 10,000 bytes" in refused(write(tmp_path, raw))

@@ -1,0 +1,77 @@
+"""Large files mapped into memory, of which no more stays in it than is being looked at."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mvp.files import DIGEST_BYTES
+from mvp.types import IntArray
+
+# Less than this is read into memory as it is.
+LARGE = 8 << 20
+_BLOCK = 4 << 20
+# Rows that are taken before the pages around them are let go.
+_TAKEN = 8192
+# Files that were found whole by this process, and what they were then.
+_whole: dict[tuple[Path, str], tuple[int, int, int]] = {}
+
+
+def let_go(array: NDArray[Any]) -> None:
+    """Take the pages of a mapped array out of this process; a page that is asked for comes back.
+
+    Pages of a file that were touched count as memory of the process until they are let go. An array
+    that is no file's is left as it is.
+    """
+    owner: Any = array
+    while owner is not None and not isinstance(owner, mmap.mmap):
+        owner = owner.obj if isinstance(owner, memoryview) else getattr(owner, "base", None)
+    if owner is not None:
+        drop(owner)
+
+
+def drop(pages: mmap.mmap) -> None:
+    """As `let_go`, for the mapping itself; a no-op where the system knows no such advice."""
+    if hasattr(mmap, "MADV_DONTNEED"):
+        pages.madvise(mmap.MADV_DONTNEED)
+
+
+def take(array: NDArray[Any], rows: IntArray) -> NDArray[Any]:
+    """`array[rows]`; of a mapped file in steps, so that all of it is never in memory."""
+    if not isinstance(array, np.memmap) or array.nbytes < LARGE:
+        return np.asarray(array[rows])
+    out = np.empty((len(rows), *array.shape[1:]), array.dtype)
+    for start in range(0, len(rows), _TAKEN):
+        out[start : start + _TAKEN] = array[rows[start : start + _TAKEN]]
+        let_go(array)
+    return out
+
+
+def blocks(array: NDArray[Any], rows: int) -> Iterator[NDArray[Any]]:
+    """An array in parts of so many rows, each let go before the next."""
+    for start in range(0, len(array), rows):
+        yield array[start : start + rows]
+        let_go(array)
+
+
+def is_whole(path: Path, digest: str, offset: int = 0) -> bool:
+    """Whether a file from `offset` on has this digest; a file that stays as it is is read once."""
+    status = path.stat()
+    stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
+    if _whole.get((path, digest)) == stamp:
+        return True
+    state = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    with path.open("rb") as stream:
+        stream.seek(offset)
+        while block := stream.read(_BLOCK):
+            state.update(block)
+    if state.hexdigest() != digest:
+        return False
+    _whole[path, digest] = stamp
+    return True
