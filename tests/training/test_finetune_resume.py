@@ -219,8 +219,8 @@ def start(folder, pause, **settings):
     )
 
 
-def test_a_killed_process_is_resumed_to_the_same_bits(tmp_path):
-    killed, smooth = tmp_path / "killed", tmp_path / "smooth"
+def test_a_killed_process_is_resumed_to_the_same_bits(tmp_path, whole, monkeypatch):
+    killed = tmp_path / "killed"
     process = start(killed, 0.2)
     deadline = time.monotonic() + 60
     while not checkpoint(killed).exists() or epochs_in(killed) < 4:
@@ -231,13 +231,11 @@ def test_a_killed_process_is_resumed_to_the_same_bits(tmp_path):
     assert process.wait(20) == -signal.SIGKILL
     assert not (killed / "weights.safetensors").exists()
     (killed / ".partial-left-behind.safetensors").write_bytes(b"half")
-    assert start(killed, 0).wait(60) == 0
-    assert start(smooth, 0).wait(60) == 0
+    monkeypatch.undo()  # the curve is drawn
+    assert train(killed).resumed_from >= 4
     assert {p.name for p in killed.iterdir()} == {
         "weights.safetensors",
         "history.csv",
         "curve.png",
     }
-    assert (killed / "weights.safetensors").read_bytes() == (
-        smooth / "weights.safetensors"
-    ).read_bytes()
+    assert (killed / "weights.safetensors").read_bytes() == whole[1]

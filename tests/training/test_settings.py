@@ -140,3 +140,13 @@ def test_without_tensorboard_the_error_names_the_extra(tmp_path, monkeypatch):
 def test_settings_without_a_meaning_are_refused(settings, said):
     with pytest.raises(ValidationError, match=said):
         TrainingConfig(**settings)
+
+
+def test_without_a_monitor_the_last_epoch_is_kept_and_patience_is_refused():
+    from mvp.training.monitor import Score
+
+    worse = Score(9.0, 0.1)
+    assert worse.beats(1.0, 0.9, "none")
+    assert not worse.beats(1.0, 0.9, "auroc")
+    with pytest.raises(ValueError, match="keeps the last"):
+        TrainingConfig(monitor="none", patience=3)

@@ -1,5 +1,7 @@
 """Several processes, started by the real `torchrun`, train what one process trains."""
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -7,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import several_processes
 import torch
 from finetuning import ROWS, TRAIN
 from safetensors.torch import load_file
@@ -14,7 +17,7 @@ from safetensors.torch import load_file
 HERE = Path(__file__).parent
 
 
-def start(folder, number, what="trains", script="several_processes.py"):
+def start(folder, number, what="trains"):
     environment = {
         **{k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE")},
         "PYTHONPATH": str(HERE),
@@ -24,9 +27,8 @@ def start(folder, number, what="trains", script="several_processes.py"):
         *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
         *("--nproc-per-node", str(number)),
     ]
-    head = torchrun if number > 1 else [sys.executable]
     return subprocess.run(
-        [*head, str(HERE / script), str(folder), what],
+        [*torchrun, str(HERE / "several_processes.py"), str(folder), what],
         env=environment,
         capture_output=True,
         text=True,
@@ -39,11 +41,14 @@ def start(folder, number, what="trains", script="several_processes.py"):
 def folders(tmp_path_factory):
     """The folders of one process and of two, and what the two said."""
     place = tmp_path_factory.mktemp("processes")
-    alone = start(place / "1", 1)
-    assert alone.returncode == 0, alone.stderr
+    (place / "1").mkdir()
+    threads = torch.get_num_threads()
+    with contextlib.redirect_stdout(io.StringIO()) as alone:
+        several_processes.main(place / "1", "trains")
+    torch.set_num_threads(threads)
     both = start(place / "2", 2)
     assert both.returncode == 0, both.stderr
-    return place / "1", place / "2", alone.stdout, both.stdout
+    return place / "1", place / "2", alone.getvalue(), both.stdout
 
 
 @pytest.mark.parametrize("name", ["plain", "still", "volumes", "group/frontal", "group/lateral"])
