@@ -1,6 +1,6 @@
 """`make bench`: every ratio in one run, alternating its two sides, medians of the pairs.
 
-`python -m benchmarks network`, `inputs` and `store` are its parts.
+`python -m benchmarks network`, `inputs`, `store` and `heads` are its parts.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def help_time() -> list[str]:
 
 
 def main() -> None:
-    which = set(sys.argv[1:]) or {"network", "inputs", "store"}
+    which = set(sys.argv[1:]) or {"network", "inputs", "store", "heads"}
     if "network" in which:
         torch.manual_seed(0)
         rows = [
@@ -100,6 +100,10 @@ def main() -> None:
         from benchmarks import store
 
         store.main()
+    if "heads" in which:
+        from benchmarks import heads
+
+        heads.main()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Every verb of the command line is a function here: `mvp.init`, `mvp.check`, `mvp.split`,
 `mvp.finetune`, `mvp.extract`, `mvp.fit_head`, `mvp.evaluate`, `mvp.score`, `mvp.run`, `mvp.demo`,
-`mvp.list_networks`, `mvp.lr_find`.
+`mvp.list_networks`, `mvp.lr_find`, `mvp.compare`, `mvp.next_view`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mvp.pipeline import (
         check,
+        compare,
         demo,
         evaluate,
         extract,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         init,
         list_networks,
         lr_find,
+        next_view,
         run,
         score,
         split,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check",
+    "compare",
     "demo",
     "evaluate",
     "extract",
@@ -39,6 +42,7 @@ __all__ = [
     "init",
     "list_networks",
     "lr_find",
+    "next_view",
     "run",
     "score",
     "split",

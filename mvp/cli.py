@@ -25,6 +25,7 @@ from mvp.cli_common import (
 )
 from mvp.cli_data import add_data_commands
 from mvp.cli_networks import add_network_commands
+from mvp.cli_stage_two import add_stage_two_commands
 from mvp.cli_store import add_store_commands
 from mvp.cli_training import add_training_commands
 from mvp.errors import INTERRUPTED_EXIT_CODE, ConfigError, MvpError
@@ -47,6 +48,7 @@ add_data_commands(app)
 add_store_commands(app)
 add_training_commands(app)
 add_network_commands(app)
+add_stage_two_commands(app)
 
 
 @app.command()
@@ -126,14 +128,24 @@ def fit_head(
         str | None, typer.Option(help="Name of the head (default: the learner's).")
     ] = None,
     protocol: Annotated[
-        str | None, typer.Option(help="holdout, frozen, or the ablation same-rows.")
+        str | None, typer.Option(help="holdout, crossfit, frozen, or the ablation same-rows.")
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="Search the learner's options: so many of them, 2 or more.")
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="Seconds after which no further trial begins.")
+    ] = None,
+    sweep: Annotated[
+        bool | None,
+        typer.Option("--sweep/--no-sweep", help="Choose C of logistic; lists all view subsets."),
     ] = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Stage two: train a learner on the cached features of all views.
 
-    Example: mvp fit-head --learner xgboost --set max_depth=3
+    Example: mvp fit-head --learner xgboost --set max_depth=3; --trials 50 --timeout 3600
     """
     from mvp import pipeline
 
@@ -149,6 +161,9 @@ def fit_head(
             views=some,
             name=name,
             protocol=protocol,
+            trials=trials,
+            timeout=timeout,
+            sweep=sweep,
             progress=not quiet,
         ),
         json,

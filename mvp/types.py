@@ -14,6 +14,11 @@ BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
 TextArray = NDArray[Any]
 
+# The name that stands where a fold's could, of what no fold is held out from.
+UNFOLDED = "all"
+# What stands for all of them where rows go by pattern of views, or by class.
+EVERY_PATTERN, EVERY_CLASS = "all patterns", "all classes"
+
 
 @dataclass(frozen=True)
 class Target:

@@ -129,6 +129,7 @@ def test_a_wrong_value_names_its_setting(more, where):
         ("[views.mean]", "'mean'"),
         ("[head]\nviews = ['axial']", "'axial'"),
         ("[head]\nviews = []", "head.views"),
+        ("[head]\nlearner = 'attention'\ninstances = 'max'", "has no meaning for the learner"),
     ],
 )
 def test_settings_that_contradict_each_other(more, says):

@@ -186,9 +186,11 @@ class SplitConfig(Section):
     test: float = Field(default=0.25, gt=0, lt=1)
     stage2: float = Field(default=0.3, gt=0, lt=1)
     inner: float = Field(default=0.2, gt=0, lt=1)
+    calibration: float = Field(default=0, ge=0, lt=1)
     folds: int = Field(default=0, ge=0, le=1000)
     lists: dict[
-        Literal["train", "stage1", "stage1-inner", "stage2", "stage2-inner", "test"], str
+        Literal["train", "stage1", "stage1-inner", "stage2", "stage2-inner", "calibration", "test"],
+        str,
     ] = {}
     near: Literal["report", "link"] = "report"
 
@@ -198,4 +200,9 @@ class SplitConfig(Section):
             raise ValueError("one fold leaves nothing to train on: folds is 0, or 2 and more")
         if self.test + self.stage2 >= 1:
             raise ValueError("test and stage2 leave nothing for stage one: their sum must be < 1")
+        if self.calibration >= self.stage2:
+            raise ValueError(
+                f"calibration = {self.calibration} is taken from stage2 = {self.stage2} and leaves "
+                "nothing to fit heads on"
+            )
         return self

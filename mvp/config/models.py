@@ -65,6 +65,7 @@ class Config(Section):
         for name in self.labels:
             if name in RESERVED_COLUMNS or name.startswith("has_") or not name.isprintable():
                 raise ValueError(f"label name {name!r} is taken by a column of the score table")
+        self._require_own_columns(outputs)
         self._require_one_owner()
         sources = {n.casefold() for n, view in self.views.items() if view.own_files}
         for name, view in self.views.items():
@@ -74,6 +75,8 @@ class Config(Section):
                 )
             if self.views[self.source_of(name)].kind != view.kind:
                 raise ValueError(f"views.{name} and its source are of different kinds")
+        if self.protocol == "crossfit" and not self.split.folds:
+            raise ValueError('protocol = "crossfit" needs split.folds, as folds = 5')
         for name in self.head.views or ():
             if name not in self.views:
                 raise ValueError(f"head.views names {name!r}, not in [views]")
@@ -89,6 +92,16 @@ class Config(Section):
             raise ValueError('data.order has no meaning without a view of images = "newest"')
         if self.data.laterality is not None and all(view.side is None for view in views):
             raise ValueError("data.laterality has no meaning without a view with `side`")
+
+    def _require_own_columns(self, outputs: list[str]) -> None:
+        """Beside the probabilities a score table has what is decided of every label."""
+        derived = {f"{output}_raw" for output in outputs}
+        derived |= {f"{name}_{what}" for name in self.labels for what in ("call", "set")}
+        if taken := sorted(derived & set(outputs)):
+            raise ValueError(f"label name {taken[0]!r} is taken by a column of the score table")
+        classes = [c for label in self.labels.values() for c in label.classes]
+        if self.head.conformal and (odd := next((c for c in classes if "|" in c), None)):
+            raise ValueError(f"class {odd!r}: head.conformal writes sets of classes with | between")
 
     def _require_one_owner(self) -> None:
         """No row of the table may belong to two views."""

@@ -9,10 +9,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 # Pseudo-models that stand beside the views in a comparison, so no view may be called so.
-RESERVED_VIEWS = frozenset({"mean", "fusion"})
+RESERVED_VIEWS = frozenset({"mean", "fusion", "same-rows"})
 RESERVED_COLUMNS = frozenset({"study", "head"})
 
-Protocol = Literal["holdout", "frozen", "same-rows"]
+Protocol = Literal["holdout", "crossfit", "frozen", "same-rows"]
 Strings = Annotated[list[str], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)]
 
 

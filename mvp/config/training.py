@@ -43,7 +43,7 @@ class TrainingConfig(Section):
     accumulate: int = Field(default=1, ge=1)
     precision: Precision = "float32"
     patience: int = Field(default=8, ge=1)
-    monitor: Literal["loss", "auroc"] = "auroc"
+    monitor: Literal["loss", "auroc", "none"] = "auroc"
     max_pos_weight: float = Field(default=10.0, ge=1)
     clip: float = Field(default=1.0, gt=0)
     memory_gb: float = Field(default=2.0, ge=0)
@@ -61,6 +61,8 @@ class TrainingConfig(Section):
     def _settings_have_a_meaning(self) -> TrainingConfig:
         if self.nesterov and self.optimizer != "sgd":
             raise ValueError('nesterov has no meaning without optimizer = "sgd"')
+        if self.monitor == "none" and "patience" in self.model_fields_set:
+            raise ValueError('patience has no meaning with monitor = "none", which keeps the last')
         if self.freeze == "all" and self.rates:
             raise ValueError('rates have no meaning with freeze = "all"')
         if self.freeze == "all" and self.head_epochs == 0:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mvp.pipeline._cache_tidy import run_cache_gc as cache_gc
     from mvp.pipeline._cache_verify import run_cache_verify as cache_verify
     from mvp.pipeline._check import run_check as check
+    from mvp.pipeline._compare import run_compare as compare
     from mvp.pipeline._demo import run_demo as demo
     from mvp.pipeline._evaluate import run_evaluate as evaluate
     from mvp.pipeline._extract import run_extract as extract
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from mvp.pipeline._init import run_init as init
     from mvp.pipeline._lr_find import run_lr_find as lr_find
     from mvp.pipeline._networks import run_networks as list_networks
+    from mvp.pipeline._next_view import run_next_view as next_view
     from mvp.pipeline._run import run_all as run
     from mvp.pipeline._score import run_score as score
     from mvp.pipeline._split import run_split as split
@@ -40,6 +42,7 @@ _VERBS = {
     "cache_verify": ("_cache_verify", "run_cache_verify"),
     "init": ("_init", "run_init"),
     "check": ("_check", "run_check"),
+    "compare": ("_compare", "run_compare"),
     "finetune": ("_finetune", "run_finetune"),
     "extract": ("_extract", "run_extract"),
     "fit_head": ("_fit_head", "run_fit_head"),
@@ -48,6 +51,7 @@ _VERBS = {
     "import_features": ("_import_features", "run_import_features"),
     "list_networks": ("_networks", "run_networks"),
     "lr_find": ("_lr_find", "run_lr_find"),
+    "next_view": ("_next_view", "run_next_view"),
     "score": ("_score", "run_score"),
     "split": ("_split", "run_split"),
     "run": ("_run", "run_all"),
@@ -63,6 +67,7 @@ __all__ = [
     "cache_ls",
     "cache_verify",
     "check",
+    "compare",
     "demo",
     "evaluate",
     "extract",
@@ -73,6 +78,7 @@ __all__ = [
     "init",
     "list_networks",
     "lr_find",
+    "next_view",
     "parse_options",
     "run",
     "score",

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from mvp.errors import DataError, StaleError
-from mvp.files import digest_json, write_json
-from mvp.pipeline._fit_head import role_masks
+from mvp.files import digest_json
+from mvp.pipeline._evaluation_files import write_evaluation
 from mvp.pipeline.heads import (
     SavedHead,
     load_head,
     require_current_keys,
     require_current_reading,
 )
-from mvp.pipeline.networks import open_stores
 from mvp.pipeline.project import Project
 from mvp.pipeline.provenance import (
     changed_inputs,
@@ -25,20 +24,13 @@ from mvp.pipeline.provenance import (
     write_provenance,
 )
 from mvp.pipeline.recording import recording
-from mvp.pipeline.tables import cached_table, labels_digest, require_unseen, rows_digests
-from mvp.reports import (
-    accuracy_text,
-    comparison_text,
-    draw_comparison,
-    draw_roc,
-    write_csv,
-    write_page,
-)
+from mvp.pipeline.stage_two import head_rows, rows_inputs
+from mvp.reports import accuracy_text, comparison_text, decisions_text, optimism_text
 from mvp.stages.evaluate import Evaluation, evaluate
-from mvp.types import BoolArray, Labels
+from mvp.types import BoolArray
 
 log = logging.getLogger("mvp")
-_VERSION = 2  # of what an evaluation states: accuracy too
+_VERSION = 4  # of what an evaluation states: by pattern of views, and what is decided, too
 
 
 @dataclass
@@ -59,6 +51,8 @@ class EvaluateOutcome:
             "head": self.head,
             "learner": self.learner,
             "protocol": self.protocol,
+            "labels": [target.name for target in self.evaluation.labels.targets],
+            "views": list(self.evaluation.decisions.views),
             "studies": self.evaluation.studies,
             "without_views": self.evaluation.without_views,
             "level": self.evaluation.level,
@@ -68,6 +62,8 @@ class EvaluateOutcome:
             "differences": self.evaluation.difference_records(),
             "accuracy": self.evaluation.accuracy_records(),
             "accuracy_differences": self.evaluation.accuracy_difference_records(),
+            "optimism": self.evaluation.optimism_records(),
+            **self.evaluation.judged.records(),
             "warnings": self.warnings,
             "folder": self.folder,
         }
@@ -82,8 +78,13 @@ class EvaluateOutcome:
         )
         table = comparison_text(self.evaluation.records(), self.evaluation.difference_records())
         page = str(Path(self.folder) / "report.html")
-        lines = [*self._means(), *self._accuracy(), *self.warnings, f"report: {page}"]
-        return "\n".join([title, "", table, "", *lines])
+        optimism = optimism_text(self.evaluation.optimism_records())
+        gap = ["Optimism gap of the fusion, by AUROC", "", optimism, ""]
+        decided = decisions_text(self.evaluation.judged.records())
+        calls = ["The fusion's calls and probabilities on test, thresholds from validation", ""]
+        calls += [decided, ""]
+        lines = [*self._means(), *self._accuracy(), *calls, *gap, *self.warnings]
+        return "\n".join([title, "", table, "", *lines, f"report: {page}"])
 
     def _accuracy(self) -> list[str]:
         rows = self.evaluation.accuracy_records()
@@ -114,23 +115,20 @@ def run_evaluate(
     project = Project(workspace, progress=progress)
     with recording(project.workspace, "evaluate") as run:
         saved = load_head(project, head)
-        views = list(saved.heads.fusion.signature.views)
+        views, protocol = list(saved.ensemble.views), saved.provenance["protocol"]
         require_current_reading(project, saved)
-        stores = open_stores(project, views)
-        require_current_keys(saved, {view: store.key for view, store in stores.items()})
-        table = cached_table(project, stores)
-        protocol = saved.provenance["protocol"]
-        masks = role_masks(project, protocol)
-        require_unseen(project, views, masks["test"], "test")
-        _require_untouched(project, saved, masks["test"])
+        _require_same_labels(project, saved)
+        rows, keys = head_rows(project, views, protocol)
+        require_current_keys(saved, keys)
+        test = project.split.mask(project.manifest.studies, ["test"])
+        _require_untouched(project, saved, test)
         result = evaluate(
-            saved.heads,
-            table,
-            _labels_of(project, saved),
-            test=masks["test"],
-            inner=masks["stage2-inner"],
+            saved.ensemble,
+            rows,
             settings=project.config.evaluate,
             seed=project.config.seed,
+            ablation=saved.ablation,
+            decisions=saved.decisions,
         )
         outcome = EvaluateOutcome(
             saved.name,
@@ -161,22 +159,22 @@ def _require_untouched(project: Project, saved: SavedHead, test: BoolArray) -> N
         )
 
 
-def _labels_of(project: Project, saved: SavedHead) -> Labels:
-    labels = project.manifest.labels
-    if labels.targets != saved.heads.fusion.targets:
+def _require_same_labels(project: Project, saved: SavedHead) -> None:
+    targets = project.manifest.labels.targets
+    if targets != saved.ensemble.targets:
         raise StaleError(
             f"the head {saved.name!r} was fitted on other labels than mvp.toml has now",
-            cause=f"{[t.name for t in saved.heads.fusion.targets]} then, "
-            f"{[t.name for t in labels.targets]} now",
+            cause=f"{[t.name for t in saved.ensemble.targets]} then, "
+            f"{[t.name for t in targets]} now",
             remedy="run `mvp fit-head` again, or restore the labels and their order",
         )
-    return labels
 
 
 def _warnings(project: Project, saved: SavedHead, result: Evaluation) -> list[str]:
     warnings = []
     if saved.provenance["protocol"] == "same-rows":
         warnings.append("same-rows ablation: the head was fitted on rows that its networks saw")
+    warnings += result.decisions.notes()
     if result.without_views:
         warnings.append(
             f"{result.without_views} test studies have no readable view and are in no row"
@@ -197,17 +195,7 @@ def _warnings(project: Project, saved: SavedHead, result: Evaluation) -> list[st
 
 def _write(project: Project, saved: SavedHead, outcome: EvaluateOutcome, folder: Path) -> None:
     result = outcome.evaluation
-    write_json(folder / "metrics.json", outcome.to_json())
-    write_csv(folder / "metrics.csv", result.records())
-    write_csv(folder / "differences.csv", result.difference_records())
-    if result.accuracies:
-        write_csv(folder / "accuracy.csv", result.accuracy_records())
-        write_csv(folder / "accuracy-differences.csv", result.accuracy_difference_records())
-    draw_comparison(folder / "comparison.png", result.records())
-    draw_roc(folder / "roc.png", result.truth, result.curves, result.outputs)
-    write_page(
-        folder / "report.html", outcome.to_json(), saved.provenance, ["comparison.png", "roc.png"]
-    )
+    write_evaluation(folder, result, outcome.to_json(), saved.provenance)
     write_provenance(
         folder,
         inputs=evaluation_inputs(project, saved),
@@ -219,14 +207,15 @@ def _write(project: Project, saved: SavedHead, outcome: EvaluateOutcome, folder:
 
 def evaluation_inputs(project: Project, saved: SavedHead) -> dict[str, Any]:
     """What decides an evaluation, by name."""
-    masks = role_masks(project, saved.provenance["protocol"])
-    rows = masks["test"] | masks["stage2-inner"]
-    views = saved.heads.fusion.signature.views
     return {
         "what an evaluation states": _VERSION,
-        "the head": saved.heads.fusion.digest,
-        "the rows": rows_digests(project, views, [masks["test"], masks["stage2-inner"]]),
-        "the labels": labels_digest(project.manifest.labels.select(rows)),
+        "the head": saved.digest,
+        **rows_inputs(
+            project,
+            saved.ensemble.views,
+            saved.provenance["protocol"],
+            ["train", "inner", "calibration", "test"],
+        ),
         "the settings": digest_json(project.config.evaluate.model_dump(mode="json")),
         "the seed": project.config.seed,
     }

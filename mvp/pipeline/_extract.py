@@ -14,6 +14,7 @@ from mvp.pipeline.extraction import ExtractOutcome
 from mvp.pipeline.folds import fold_networks
 from mvp.pipeline.items import reject_rows, view_items
 from mvp.pipeline.networks import (
+    ViewNetwork,
     feature_network,
     feature_store,
     stored_imports,
@@ -23,6 +24,7 @@ from mvp.pipeline.recording import recording
 from mvp.pipeline.sharding import parse_shard
 from mvp.pipeline.uses import mend_keys, use_name
 from mvp.stages.extract import rows_of
+from mvp.types import BoolArray
 
 log = logging.getLogger("mvp")
 
@@ -46,12 +48,14 @@ def run_extract(
         verify: compare all stored bytes with the ledger first, and recompute what is damaged.
         shard: `3/16`: only the third of sixteen parts of the images, for job arrays.
         folds: with the networks of the folds instead (`mvp finetune --folds`), each what it is
-            needed for: the studies of its fold, and those of test.
+            needed for: the studies of its fold, of calibration and of test. Protocol "crossfit"
+            always means these.
         progress: show bars.
     """
     part = parse_shard(shard)
     project = Project(workspace, progress=progress)
     names = project.config.require_views(list(views) if views else None)
+    folds = folds or project.config.protocol == "crossfit"
     with recording(project.workspace, "extract") as run:
         if verify:
             mend_keys(project)
@@ -96,9 +100,19 @@ def plan_extract(project: Project, name: str) -> str | None:
     view = project.view(name)
     if view.kind == "table":
         return plan_encode(project, view)
-    made = feature_network(project, name)
+    if project.config.protocol == "crossfit":
+        reasons = (
+            _why_extract(project, made, studies)
+            for _, made, studies in fold_networks(project, name)
+        )
+        return next((reason for reason in reasons if reason is not None), None)
+    return _why_extract(project, feature_network(project, name), None)
+
+
+def _why_extract(project: Project, made: ViewNetwork, studies: BoolArray | None) -> str | None:
     store = feature_store(project).open(made.key)
     items = view_items(project, project.manifest, made.view, project.contents)
+    items = [item for item in items if studies is None or studies[item.study]]
     records = {i.record.pixels: i.record for i in items if i.record is not None and not i.error}
     rows = {row for r in records.values() for row in rows_of(r, made.key.instances)}
     rejected = store.rejected

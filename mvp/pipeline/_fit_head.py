@@ -9,24 +9,25 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from mvp.config import Protocol, nearest
-from mvp.data.splits.split import parts_for
 from mvp.errors import ConfigError
 from mvp.features import FeatureKey
 from mvp.files import digest_json
 from mvp.learners import find_learner, parse_option
+from mvp.learners.ensemble import SAME_ROWS, HeadRows
+from mvp.pipeline._tune import NO_SEARCH, SearchRequest, search_options, search_request
+from mvp.pipeline.decisions import decision_settings, require_calibration
+from mvp.pipeline.drift import drift_references
 from mvp.pipeline.heads import head_name, reading, save_heads
-from mvp.pipeline.networks import open_stores, view_key
 from mvp.pipeline.project import Project
 from mvp.pipeline.provenance import (
     changed_inputs,
     write_provenance,
 )
-from mvp.pipeline.recording import recording
-from mvp.pipeline.sharing import require_same_rows
-from mvp.pipeline.tables import cached_table, labels_digest, require_unseen, rows_digests
+from mvp.pipeline.recording import Run, recording
+from mvp.pipeline.stage_two import current_keys, head_rows, learned_from, rows_inputs
 from mvp.pipeline.uses import note_uses
+from mvp.stages.decide import decide
 from mvp.stages.fit_head import fit_head
-from mvp.types import BoolArray
 
 log = logging.getLogger("mvp")
 
@@ -42,8 +43,12 @@ class FitHeadOutcome:
     labels: list[str]
     rows: int
     inner_rows: int
+    calibration_rows: int
+    folds: int
     digest: str
     folder: str
+    options: dict[str, Any] = field(default_factory=dict)
+    search: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
     exit_code: int = 0
 
@@ -56,8 +61,10 @@ class FitHeadOutcome:
         """For a person."""
         lines = [
             f"head {self.name}: {self.learner} on {' + '.join(self.views)}, {self.rows} training "
-            f"studies, {self.inner_rows} for early stopping, protocol {self.protocol}; "
-            f"{self.folder}"
+            f"studies, {self.inner_rows} for early stopping and thresholds"
+            f"{f', {self.calibration_rows} for calibration' if self.calibration_rows else ''}"
+            f", protocol {self.protocol}"
+            f"{f' over {self.folds} folds' if self.folds else ''}; {self.folder}"
         ]
         if self.protocol == "same-rows":
             lines.append(
@@ -76,6 +83,7 @@ class HeadRequest:
     views: list[str]
     name: str
     protocol: Protocol
+    search: SearchRequest = NO_SEARCH
 
 
 def head_request(
@@ -85,11 +93,15 @@ def head_request(
     views: Sequence[str] | None = None,
     name: str | None = None,
     protocol: str | None = None,
+    *,
+    trials: int | None = None,
+    timeout: float | None = None,
+    sweep: bool | None = None,
 ) -> HeadRequest:
     """Fill in from mvp.toml what was not asked for.
 
     Raises:
-        ConfigError: an unknown learner, view or protocol.
+        ConfigError: an unknown learner, view or protocol, or a search without meaning.
     """
     settings = project.config.head
     chosen = learner or settings.learner
@@ -108,13 +120,20 @@ def head_request(
             f"protocol {asked!r} means nothing where the networks are frozen",
             remedy='leave --protocol out, or set protocol = "holdout" and run `mvp finetune`',
         )
+    if project.config.protocol == "crossfit" and asked != "crossfit":
+        raise ConfigError(
+            f'protocol {asked!r} needs networks without folds, and protocol = "crossfit" has none',
+            remedy='leave --protocol out, or set protocol = "holdout" and run `mvp finetune`',
+        )
     some = list(views) if views else settings.views
+    fixed = {**own, **(options or {})}
     return HeadRequest(
         chosen,
-        {**own, **(options or {})},
+        fixed,
         project.config.require_views(some),
         name or head_name(chosen),
         cast(Protocol, asked),
+        search_request(settings, chosen, fixed, trials, timeout, sweep),
     )
 
 
@@ -131,6 +150,9 @@ def run_fit_head(
     views: Sequence[str] | None = None,
     name: str | None = None,
     protocol: str | None = None,
+    trials: int | None = None,
+    timeout: float | None = None,
+    sweep: bool | None = None,
     progress: bool = True,
 ) -> FitHeadOutcome:
     """Fit a learner on the concatenated cached features, and one per view for comparison.
@@ -141,60 +163,71 @@ def run_fit_head(
         options: the learner's options.
         views: a subset of the configured views.
         name: the head's name; default: the learner's.
-        protocol: `same-rows` names the ablation; default: what mvp.toml says.
+        protocol: `crossfit` stands on the networks of the folds, `same-rows` names the ablation;
+            default: what mvp.toml says.
+        trials: how many options to try on patient folds of the training rows; 0 takes those given.
+        timeout: seconds after which no further trial begins.
+        sweep: choose C of `logistic` on validation, of heads that are fitted in common passes.
         progress: show bars.
     """
     project = Project(workspace, progress=progress)
-    request = head_request(project, learner, options, views, name, protocol)
-    with recording(project.workspace, "fit-head"):
-        return _fit(project, request)
+    request = head_request(
+        project,
+        learner,
+        options,
+        views,
+        name,
+        protocol,
+        trials=trials,
+        timeout=timeout,
+        sweep=sweep,
+    )
+    with recording(project.workspace, "fit-head") as run:
+        return _fit(project, request, run)
 
 
-def _fit(project: Project, request: HeadRequest) -> FitHeadOutcome:
-    workspace, manifest = project.workspace, project.manifest
-    stores = open_stores(project, request.views)
-    table = cached_table(project, stores)
-    masks = role_masks(project, request.protocol)
-    learning = masks["stage2"] | masks["stage2-inner"]
-    require_same_rows(project, request.views)
-    require_unseen(project, request.views, masks["test"], "test")
-    if request.protocol != "same-rows":
-        require_unseen(project, request.views, learning, "head")
-    seed = project.config.head.seed
+def _fit(project: Project, request: HeadRequest, run: Run) -> FitHeadOutcome:
+    require_calibration(project)
+    workspace, seed = project.workspace, project.config.head.seed
+    rows, keys = head_rows(
+        project, request.views, request.protocol, ablation=project.config.head.ablation
+    )
+    found = search_options(project, request, rows, run)
     result = fit_head(
         request.learner,
-        request.options,
-        table,
-        manifest.labels,
-        train=masks["stage2"],
-        inner=masks["stage2-inner"],
+        found.options,
+        rows,
         seed=seed,
         tta=project.config.head.tta,
         progress=project.progress,
     )
-    save_heads(workspace, request.name, result.heads)
-    keys = {view: store.key for view, store in stores.items()}
-    used = table.presence.any(axis=1) & learning
-    if (learning & ~used).any():
-        note = f"{int((learning & ~used).sum())} training studies have no readable view: left out"
+    decisions = decide(result.ensemble, rows, project.config.head)
+    drift = drift_references(rows, seed)
+    saved = save_heads(workspace, request.name, result.ensemble, result.ablation, decisions, drift)
+    for note in decisions.notes():
         result.notes.append(note)
         log.warning(note)
+    _note_left_out(rows, result.notes)
+    patients, studies = learned_from(rows)
     write_provenance(
         workspace.head(request.name),
         inputs=head_inputs(project, request, keys),
         seed=seed,
         workspace=workspace,
-        patients=table.groups[used],
-        studies=table.studies[used],
+        patients=patients,
+        studies=studies,
         extra={
             "learner": request.learner,
-            "options": dict(request.options),
+            "options": found.options,
+            "search": found.record,
             "protocol": request.protocol,
             "split": project.split.digest,
             "reading": reading(project, request.views),
-            "keys": {view: key.to_json() for view, key in keys.items()},
-            "singles": list(result.heads.singles),
-            "digest": result.heads.fusion.digest,
+            "keys": {
+                fold: {view: key.to_json() for view, key in own.items()}
+                for fold, own in keys.items()
+            },
+            **saved,
         },
     )
     note_uses(project)
@@ -203,47 +236,59 @@ def _fit(project: Project, request: HeadRequest) -> FitHeadOutcome:
         learner=request.learner,
         protocol=request.protocol,
         views=request.views,
-        labels=[t.name for t in manifest.labels.targets],
+        labels=[t.name for t in project.manifest.labels.targets],
         rows=result.rows,
         inner_rows=result.inner_rows,
-        digest=result.heads.fusion.digest,
+        # Every fold has the same.
+        calibration_rows=int(next(iter(rows.values())).mask("calibration").sum()),
+        folds=len(rows) if request.protocol == "crossfit" else 0,
+        digest=saved["digest"],
         folder=str(workspace.head(request.name)),
-        notes=result.notes,
+        options=found.options,
+        search=found.record,
+        notes=[*found.notes, *result.notes],
     )
     log.info("fit-head %s: %d studies, digest %s", outcome.name, outcome.rows, outcome.digest)
     return outcome
 
 
-def role_masks(project: Project, protocol: Protocol) -> dict[str, BoolArray]:
-    """(study,) masks of the rows that stage two trains on, stops early on, and is tested on."""
-    studies, split = project.manifest.studies, project.split
-    return {
-        role: split.mask(studies, parts_for(role, protocol, project.config.protocol))
-        for role in ("stage2", "stage2-inner", "test")
-    }
+def _note_left_out(rows: Mapping[str, HeadRows], notes: list[str]) -> None:
+    lost = sum(
+        int((one.roles[role] & ~one.mask(role)).sum())
+        for one in rows.values()
+        for role in ("train", "inner")
+    )
+    if lost:
+        notes.append(f"{lost} training studies have no readable view: left out")
+        log.warning(notes[-1])
 
 
 def head_inputs(
-    project: Project, request: HeadRequest, keys: Mapping[str, FeatureKey]
+    project: Project, request: HeadRequest, keys: Mapping[str, Mapping[str, FeatureKey]]
 ) -> dict[str, Any]:
     """What decides a fitted head, by name."""
-    masks = role_masks(project, request.protocol)
-    rows = masks["stage2"] | masks["stage2-inner"]
+    settings = project.config.head
+    roles = ["train", "inner", "calibration"]
+    if settings.ablation:
+        roles += [SAME_ROWS, f"{SAME_ROWS}-inner"]
     return {
-        "the features": {view: key.digest for view, key in keys.items()},
+        "the features": {
+            fold: {view: key.digest for view, key in own.items()} for fold, own in keys.items()
+        },
         "the learner": request.learner,
         "its options": digest_json(dict(request.options)),
+        **request.search.inputs(),
         "the reading of several images or of texts": reading(project, request.views),
         "the protocol": request.protocol,
-        "the seed": project.config.head.seed,
-        "the rows": rows_digests(project, request.views, [masks["stage2"], masks["stage2-inner"]]),
-        "the labels": labels_digest(project.manifest.labels.select(rows)),
+        "the seed": settings.seed,
+        "what is decided by its probabilities": decision_settings(settings),
+        **rows_inputs(project, request.views, request.protocol, roles),
     }
 
 
 def plan_fit_head(project: Project, request: HeadRequest) -> str | None:
     """Why `run` would fit this head; None when it is fresh."""
-    keys = {view: view_key(project, view) for view in request.views}
+    keys = current_keys(project, request.views, request.protocol)
     changed = changed_inputs(
         project.workspace.head(request.name), head_inputs(project, request, keys)
     )

@@ -15,10 +15,13 @@ from mvp.pipeline._evaluate import EvaluateOutcome, plan_evaluate, run_evaluate
 from mvp.pipeline._extract import plan_extract, run_extract
 from mvp.pipeline._finetune import FinetuneOutcome, plan_finetune, run_finetune
 from mvp.pipeline._fit_head import HeadRequest, head_request, plan_fit_head, run_fit_head
+from mvp.pipeline.decisions import require_calibration
 from mvp.pipeline.extraction import ExtractOutcome
+from mvp.pipeline.folds import protocol_folds
 from mvp.pipeline.imported import require_import
 from mvp.pipeline.project import Project
 from mvp.pipeline.sharing import all_views
+from mvp.pipeline.workspace import FOLD
 
 log = logging.getLogger("mvp")
 
@@ -94,6 +97,7 @@ def run_all(
     request = head_request(project, learner)
     if dry_run:
         project.deal_for_now()
+    require_calibration(project)
     outcome = RunOutcome(dry=dry_run)
     walk = _Walk(project, outcome, dry_run)
     imported = [view for view in request.views if project.config.views[view].imported]
@@ -152,11 +156,19 @@ def _finetunes(
         walk.step(
             name,
             tuple(other for start in starts if start is not None for other in step[start]),
-            partial(plan_finetune, project, group[0]),
+            partial(_why_finetune, project, group[0]),
             partial(run_finetune, project.workspace.folder, group, progress=project.progress),
         )
         step |= dict.fromkeys(group, (name,))
     return step
+
+
+def _why_finetune(project: Project, view: str) -> str | None:
+    """Why a view's network has to be trained, or one of those of its folds."""
+    for fold in protocol_folds(project, project.config.protocol):
+        if (reason := plan_finetune(project, view, fold)) is not None:
+            return reason if fold == FOLD else f"{fold}: {reason}"
+    return None
 
 
 def _fit(workspace: str | Path, request: HeadRequest, progress: bool) -> Any:

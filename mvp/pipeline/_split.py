@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mvp.data.splits.file import read_split
-from mvp.data.splits.split import PARTS, Split
+from mvp.data.splits.split import Split
 from mvp.data.tables.manifest import Problem
 from mvp.errors import ConfigError, DataError
 from mvp.pipeline._check_problems import label_problems, leak_problems
@@ -175,7 +175,7 @@ def _parts(project: Project, split: Split) -> dict[str, dict[str, Any]]:
     names, presence = view_presence(project, manifest)
     labels = label_counts(manifest, split)
     result = {}
-    for part in PARTS:
+    for part in split.used:
         mask = split.mask(manifest.studies, [part])
         result[part] = {
             "patients": len(set(manifest.patients[mask].tolist())),

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from mvp.data.splits.split import PARTS, Split
+from mvp.data.splits.split import Split
 from mvp.data.tables.manifest import Manifest
 from mvp.types import BoolArray
 
 
 def label_counts(manifest: Manifest, split: Split | None) -> dict[str, dict[str, Any]]:
     """For every label what is known, positive and missing: of `all` studies, and of each part."""
-    masks = {p: split.mask(manifest.studies, [p]) for p in PARTS} if split else {}
+    masks = {p: split.mask(manifest.studies, [p]) for p in split.used} if split else {}
     result = {}
     for column, target in enumerate(manifest.labels.targets):
         values = manifest.labels.values[:, column]

@@ -92,7 +92,9 @@ def _names(split: Split) -> list[str]:
 
 
 def folds_asked_for(project: Project, folds: int | None, fold: int | None) -> list[str]:
-    """The folds whose networks a call is about; only "all" where neither is given.
+    """The folds whose networks a call is about.
+
+    Where neither is given: all folds under protocol "crossfit", and otherwise only "all".
 
     Args:
         project: the workspace.
@@ -102,7 +104,7 @@ def folds_asked_for(project: Project, folds: int | None, fold: int | None) -> li
     Raises:
         ConfigError: there is no such fold, or the workspace trains no networks.
     """
-    if folds is None and fold is None:
+    if folds is None and fold is None and project.config.protocol != "crossfit":
         return [FOLD]
     if project.config.protocol == "frozen":
         raise ConfigError(
@@ -124,6 +126,14 @@ def fold_seed(seed: int, fold: str) -> int:
     return seed if fold == FOLD else derived_seed(seed, fold)
 
 
+def protocol_folds(project: Project, protocol: str) -> list[str]:
+    """The folds whose networks a head of a protocol stands on: "all" but for crossfit."""
+    if protocol != "crossfit":
+        return [FOLD]
+    # A verb that only looks has a split that is written nowhere.
+    return _names(project.split) if project.split.folds else fold_names(project)
+
+
 def held_out(split: Split, studies: TextArray, fold: str) -> BoolArray:
     """(study,) which studies a fold's network never saw and a head may learn from: those of it.
 
@@ -139,10 +149,10 @@ def held_out(split: Split, studies: TextArray, fold: str) -> BoolArray:
 def needed_for(split: Split, studies: TextArray, fold: str) -> BoolArray:
     """(study,) which studies of the workspace a fold's network is needed for.
 
-    Those of the fold, which its head learns from, and those of test, which every pair of network
-    and head is tested on. New studies are scored by every pair.
+    Those of the fold, which its head learns from, and those of calibration and test, which every
+    pair of network and head is asked about. New studies are scored by every pair.
     """
-    return held_out(split, studies, fold) | split.mask(studies, ["test"])
+    return held_out(split, studies, fold) | split.mask(studies, ["calibration", "test"])
 
 
 def fold_networks(project: Project, view: str) -> Iterator[tuple[str, ViewNetwork, BoolArray]]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mvp.config import ExtractConfig, ResolvedView, weights_file
 from mvp.config.variants import NO_SHARE, source_network, stays_untrained
 from mvp.data.draws import Draws
@@ -18,6 +20,7 @@ from mvp.errors import ConfigError, StaleError
 from mvp.features import FeatureKey, FeatureStore, KeyStore
 from mvp.files import digest_file, digest_json
 from mvp.networks import Capture, Network, build_view, restore_view
+from mvp.networks.engines import KeptExports
 from mvp.pipeline.encoded import load_encoder, table_key
 from mvp.pipeline.engines import engine_of
 from mvp.pipeline.imported import read_import, require_import
@@ -41,6 +44,7 @@ class ViewNetwork:
         key: of the features.
         settings: of the extraction; the engine is "auto" until it is decided, as in the key.
         draws: what is cached of an image beside itself; None for nothing.
+        exports: where an engine keeps what it makes of the network.
     """
 
     view: ResolvedView
@@ -48,6 +52,7 @@ class ViewNetwork:
     key: FeatureKey
     settings: ExtractConfig
     draws: Draws | None
+    exports: KeptExports
 
 
 def view_targets(project: Project, view: ResolvedView) -> tuple[Target, ...]:
@@ -175,7 +180,8 @@ def feature_network(project: Project, name: str, fold: str = FOLD) -> ViewNetwor
     key = feature_key(name, network, view.network, preparation_of(view), settings, draws)
     key = replace(key, engine=engine_of(project, key, feature_store(project)))
     settings = settings.model_copy(update={"engine": key.engine})
-    return ViewNetwork(view, network, key, settings, draws)
+    exports = KeptExports(project.workspace.exports, f"{name}.{fold}")
+    return ViewNetwork(view, network, key, settings, draws, exports)
 
 
 def view_draws(project: Project, view: ResolvedView) -> Draws | None:
@@ -238,9 +244,9 @@ def stored_imports(project: Project, view: str, verify: bool) -> tuple[int, int]
     store = feature_store(project).open(found.key, mend=verify)
     if verify:
         store.discard_damaged(deep=True)
-    ids = [ids[0] for ids in found.row_ids(list(found.rows))]
-    there = store.has(ids)
-    return len({row for row, stored in zip(ids, there, strict=True) if stored}), int((~there).sum())
+    ids = found.rows.every().ids
+    there = store.has_ids(ids)
+    return len(np.unique(ids[there], axis=0)), int((~there).sum())
 
 
 def open_stores(project: Project, views: Sequence[str], fold: str = FOLD) -> dict[str, KeyStore]:

@@ -70,15 +70,6 @@ class Project:
             self.__dict__["manifest"] = load_manifest(self.config, self.workspace.folder)
         return self.manifest
 
-    def scoring_manifest(self, table: Path, root: Path | None) -> Manifest:
-        """The studies of a new table, without labels."""
-        manifest = load_manifest(
-            self.config, self.workspace.folder, table=table, root=root, scoring=True
-        )
-        for problem in manifest.problems:
-            log.warning(problem.text)
-        return manifest
-
     @cached_property
     def inventory(self) -> Inventory:
         """What the files are."""

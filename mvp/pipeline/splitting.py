@@ -6,7 +6,7 @@ from mvp.config import SplitConfig
 from mvp.data.splits.file import write_split
 from mvp.data.splits.leaks import near_leaks
 from mvp.data.splits.lists import FixedParts, fixed_by_lists
-from mvp.data.splits.split import Split, make_split
+from mvp.data.splits.split import TRAIN, Split, make_split
 from mvp.pipeline.presence import view_presence
 from mvp.pipeline.project import Project
 
@@ -75,8 +75,8 @@ def keep_split(project: Project, split: Split, previous: Split | None) -> bool:
             there, and so do folds when none are wanted now.
     """
     if previous is not None:
-        tested = {study for study, part in split.parts.items() if part == "test"}
-        folds = {s: f for s, f in {**previous.folds, **split.folds}.items() if s not in tested}
+        kept_out = {study for study, part in split.parts.items() if part not in TRAIN}
+        folds = {s: f for s, f in {**previous.folds, **split.folds}.items() if s not in kept_out}
         split = Split({**previous.parts, **split.parts}, folds)
         if (dict(previous.parts), dict(previous.folds)) == (split.parts, split.folds):
             return False

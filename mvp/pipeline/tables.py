@@ -10,7 +10,9 @@ import numpy as np
 from mvp.data.reading.inventory import FileRecord
 from mvp.data.tables.manifest import Manifest
 from mvp.errors import ConfigError, DataError
-from mvp.features import FeatureTable, KeyStore, table_from_stores
+from mvp.features import FeatureTable, KeyStore, StudyRows, table_from_stores
+from mvp.features.block import Aggregate
+from mvp.features.rows import unpack
 from mvp.files import digest_json
 from mvp.pipeline.imported import require_import
 from mvp.pipeline.items import view_items
@@ -56,6 +58,7 @@ def cached_table(
     stores: Mapping[str, KeyStore],
     chosen: BoolArray | None = None,
     fold: str = FOLD,
+    instances: Aggregate | None = None,
 ) -> FeatureTable:
     """The features of all studies of the workspace, or of those that are chosen.
 
@@ -64,6 +67,7 @@ def cached_table(
         stores: for each view, in order, the features of its key.
         chosen: (study,) of the manifest; the table has a row for each study that is True.
         fold: whose networks the stores are of, for errors.
+        instances: how several instances become one row; default: `head.instances`.
 
     Raises:
         ConfigError: images have neither features nor a reason why not: they were not extracted.
@@ -84,7 +88,7 @@ def cached_table(
         patients,
         stores,
         rows,
-        project.config.head.instances,
+        instances or project.config.head.instances,
         stored_draws(project, stores),
     )
 
@@ -127,7 +131,7 @@ def require_unseen(
         project: the workspace.
         views: names of views.
         rows: (study,) of the manifest, whom nobody may have been trained on.
-        role: what the rows are for, for the error: "head" or "test".
+        role: what the rows are for, for the error: "head", "calibration" or "test".
         fold: whose networks; an encoder of values has no folds, and is asked all the same.
 
     Raises:
@@ -141,7 +145,7 @@ def require_unseen(
         whose = FOLD if table else fold
         # A frozen network has seen nobody, unless its weights file was trained here; an encoder of
         # values has seen all training rows.
-        frozen = project.config.protocol == "frozen" and not (table and role == "test")
+        frozen = project.config.protocol == "frozen" and not (table and role != "head")
         frozen = frozen and whose == FOLD
         if frozen:
             made = weights_provenance(project.workspace, project.view(view))
@@ -169,7 +173,7 @@ def require_unseen(
 def require_stored(
     project: Project,
     store: KeyStore,
-    rows: Sequence[Sequence[bytes]],
+    rows: Sequence[Sequence[bytes]] | StudyRows,
     view: str,
     fold: str = FOLD,
 ) -> None:
@@ -179,8 +183,11 @@ def require_stored(
         ConfigError: a view has rows that are neither stored nor rejected.
         StoreDamagedError: rows cannot be found for damage.
     """
-    wanted = list({row for ids in rows for row in ids})
-    missing = [row for row, there in zip(wanted, store.has(wanted), strict=True) if not there]
+    if isinstance(rows, StudyRows):
+        missing = unpack(np.unique(rows.ids[~store.has_ids(rows.ids)], axis=0))
+    else:
+        wanted = list({row for ids in rows for row in ids})
+        missing = [row for row, there in zip(wanted, store.has(wanted), strict=True) if not there]
     waiting = sum(row not in store.rejected for row in missing)
     if waiting and store.problems:
         raise store.problems[0]

@@ -11,6 +11,7 @@ from mvp.errors import DataError, MvpError, StorageError
 from mvp.features import FeatureKey
 from mvp.features.uses import Use, forget_uses, read_uses, write_use
 from mvp.files import digest_bytes
+from mvp.pipeline.heads import head_keys
 from mvp.pipeline.networks import feature_store, view_key
 from mvp.pipeline.project import Project
 from mvp.pipeline.provenance import read_provenance
@@ -30,8 +31,8 @@ def head_uses(project: Project) -> dict[str, tuple[tuple[str, str], ...]]:
     for name in project.workspace.head_names():
         made = read_provenance(project.workspace.head(name)) or {}
         try:
-            keys = [FeatureKey.from_json(key) for key in made.get("keys", {}).values()]
-        except ValueError:
+            keys = [key for own in head_keys(made).values() for key in own.values()]
+        except (ValueError, AttributeError):
             continue  # of another version of the store: its features cannot be read any more
         uses[f"head {name}"] = tuple((key.view, key.digest) for key in keys)
     return uses
@@ -41,10 +42,10 @@ def mend_keys(project: Project) -> None:
     """Write the damaged `key.json` of features that a head was fitted on anew."""
     for name in project.workspace.head_names():
         made = read_provenance(project.workspace.head(name)) or {}
-        for value in made.get("keys", {}).values():
-            with suppress(ValueError):
-                key = FeatureKey.from_json(value)
-                feature_store(project).open(key, mend=True)
+        with suppress(ValueError, AttributeError):
+            for own in head_keys(made).values():
+                for key in own.values():
+                    feature_store(project).open(key, mend=True)
 
 
 def use_name(view: str, fold: str = FOLD) -> str:

@@ -11,9 +11,10 @@ from pathlib import Path
 from mvp.config import NAME, Config, nearest
 from mvp.errors import ConfigError
 from mvp.files import create_exclusive
+from mvp.types import UNFOLDED
 
 # The network that no fold is held out from; what every name of a fold defaults to.
-FOLD = "all"
+FOLD = UNFOLDED
 EVALUATE_RUNS = "*-evaluate"
 _NUMBERED = re.compile(r"fold-(0|[1-9][0-9]*)")
 
@@ -84,6 +85,11 @@ class Workspace:
         """Which engine was decided on for a key, by its digest without the engine."""
         return self.folder / "engines" / f"{key}.json"
 
+    @property
+    def exports(self) -> Path:
+        """Exported networks, as `KeptExports` names them."""
+        return self.folder / "engines"
+
     def weights(self, view: str, fold: str = FOLD) -> Path:
         """The best weights of a view's network."""
         return self.stage1(view, fold) / "weights.safetensors"
@@ -118,9 +124,25 @@ class Workspace:
             )
         return self.heads / name
 
-    def single(self, name: str, view: str) -> Path:
+    def fusion(self, name: str, fold: str = FOLD) -> Path:
+        """The fusion of a head; of a cross-fitted one, that of one fold."""
+        return self.head(name) if fold == FOLD else self.head(name) / fold
+
+    def single(self, name: str, view: str, fold: str = FOLD) -> Path:
         """The head of one view alone, beside a fusion head."""
-        return self.head(name) / "views" / view
+        return self.fusion(name, fold) / "views" / view
+
+    def ablation(self, name: str) -> Path:
+        """The fusion fitted on the rows of its own networks, beside a head."""
+        return self.head(name) / "same-rows"
+
+    def decisions(self, name: str) -> Path:
+        """What a head decides: calibration, thresholds, prediction sets."""
+        return self.head(name) / "decisions.json"
+
+    def drift(self, name: str, fold: str = FOLD) -> Path:
+        """What features looked like when a head was fitted."""
+        return self.fusion(name, fold) / "drift.json"
 
     @staticmethod
     def provenance(folder: Path) -> Path:

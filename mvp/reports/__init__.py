@@ -2,11 +2,18 @@
 
 from mvp.reports.page import write_page
 from mvp.reports.pictures import draw_comparison, draw_roc
+from mvp.reports.pictures_curves import (
+    draw_calibration,
+    draw_confusion,
+    draw_precision_recall,
+)
 from mvp.reports.tables import (
     accuracy_text,
     comparison_text,
+    decisions_text,
     grid,
     number,
+    optimism_text,
     signed,
     with_interval,
     write_csv,
@@ -15,10 +22,15 @@ from mvp.reports.tables import (
 __all__ = [
     "accuracy_text",
     "comparison_text",
+    "decisions_text",
+    "draw_calibration",
     "draw_comparison",
+    "draw_confusion",
+    "draw_precision_recall",
     "draw_roc",
     "grid",
     "number",
+    "optimism_text",
     "signed",
     "with_interval",
     "write_csv",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mvp.files import replacing
+from mvp.types import EVERY_CLASS, EVERY_PATTERN
 
 Record = Mapping[str, Any]
 
@@ -98,6 +99,73 @@ def accuracy_text(rows: Sequence[Record], differences: Sequence[Record]) -> str:
                 line.append(signed(gain) + ("" if of_mean else f" vs {gain['other']}"))
         table.append(line)
     return grid(table)
+
+
+def optimism_text(rows: Sequence[Record]) -> str:
+    """One line per label and fusion: AUROC on its own rows, on test, their difference.
+
+    Beside the ablation: what the honest protocol gains over it on test.
+    """
+    table = [["label", "fitted on", "own rows", "test", "gap", "honest - same-rows on test"]]
+    rows = sorted(rows, key=lambda row: row["label"])
+    for row in rows:
+        honest = row["model"] != "same-rows"
+        gap = "undefined" if row["gap"] is None else f"{row['gap']:+.3f}"
+        gain = "" if honest else "undefined" if row["difference"] is None else signed(row)
+        rows_of = "unseen rows" if honest else "same rows"
+        table.append([row["label"], rows_of, number(row["own"]), number(row["test"]), gap, gain])
+    if all(row["model"] != "same-rows" for row in rows):
+        table = [line[:-1] for line in table]
+    return grid(table)
+
+
+def decisions_text(judged: Mapping[str, Sequence[Record]]) -> str:
+    """One line per label: what its calls, its probabilities and its sets are worth on test.
+
+    Args:
+        judged: rows of `calibration`, `decisions` and `sets`, of all patterns and of each.
+    """
+    rows = {kind: overall(judged[kind]) for kind in ("calibration", "decisions", "sets")}
+    corrected = any(row["calibration"] != "none" for row in rows["calibration"])
+    head = ["label", "threshold", "sensitivity", "specificity", "ECE"]
+    head += ["ECE raw"] if corrected else []
+    head += ["in the set", "abstains"] if rows["sets"] else []
+    table = [head]
+    for label in dict.fromkeys(row["label"] for row in rows["calibration"]):
+        call = next((r for r in rows["decisions"] if r["label"] == label), None)
+        errors = [r["ece"] for r in rows["calibration"] if r["label"] == label]
+        line = [label, "none", "", ""]
+        if call is not None:
+            line = [label, f"{call['threshold']:.3f}"]
+            line += [estimated(call, share) for share in ("sensitivity", "specificity")]
+        # What the heads say comes first, what is given out last.
+        line += [number(errors[-1])] + ([number(errors[0])] if corrected else [])
+        for own in rows["sets"]:
+            if own["label"] == label:
+                line += [estimated(own, "coverage"), number(own["abstained"])]
+        table.append(line)
+    return grid(table)
+
+
+def overall(rows: Sequence[Record]) -> list[Record]:
+    """Those rows that are of all patterns of views and of all classes."""
+    return [
+        row
+        for row in rows
+        if row["pattern"] == EVERY_PATTERN and row.get("true_class", EVERY_CLASS) == EVERY_CLASS
+    ]
+
+
+def estimated(row: Record, name: str) -> str:
+    """A figure of a row with its interval."""
+    return with_interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
+
+
+def in_hundred(share: float | None, *, other: bool = False) -> str:
+    """How many of a hundred a share is, or what it leaves of them."""
+    if share is None:
+        return "undefined"
+    return f"{100 * (1 - share if other else share):.0f}"
 
 
 def signed(gain: Record) -> str:

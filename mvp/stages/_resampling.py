@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from numpy.typing import NDArray
+
 from mvp.config import EvaluateConfig
 from mvp.statistics import Interval, PatientBootstrap
-from mvp.types import BoolArray, FloatArray, TextArray
+from mvp.types import BoolArray, TextArray
+
+Numbers = NDArray[Any]
 
 
 class Resampling:
@@ -20,19 +26,19 @@ class Resampling:
         self.groups, self.settings, self.seed = groups, settings, seed
         self._kept: dict[bytes, PatientBootstrap] = {}
 
-    def metric(self, rows: BoolArray, y: FloatArray, p: FloatArray, name: str) -> Interval:
-        """A metric of one model: `auroc` or `auprc` of 0/1 labels, on some rows."""
+    def metric(self, rows: BoolArray, y: Numbers, p: Numbers, name: str) -> Interval:
+        """A metric of one model by 0/1 labels, on some rows; see `PatientBootstrap.interval`."""
         if not rows.any():
             return self.nothing()
         return self._on(rows).interval(y[rows], p[rows], name)
 
-    def difference(self, rows: BoolArray, y: FloatArray, p: FloatArray, q: FloatArray) -> Interval:
+    def difference(self, rows: BoolArray, y: Numbers, p: Numbers, q: Numbers) -> Interval:
         """AUROC of p minus that of q, paired, on some rows."""
         if not rows.any():
             return self.nothing()
         return self._on(rows).paired_difference(y[rows], p[rows], q[rows])
 
-    def mean(self, rows: BoolArray, values: FloatArray) -> Interval:
+    def mean(self, rows: BoolArray, values: Numbers) -> Interval:
         """The mean of some values, NaN where unknown, on some rows."""
         return self._on(rows).mean(values[rows]) if rows.any() else self.nothing()
 

@@ -3,168 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
 from mvp.config import EvaluateConfig
 from mvp.errors import DataError
-from mvp.features import FeatureTable
-from mvp.learners.comparison import FUSION, MEAN, HeadFamily
+from mvp.learners.comparison import FUSION, MEAN
+from mvp.learners.ensemble import Asked, Ensemble, HeadRows
+from mvp.learners.head import Head
 from mvp.stages._accuracy import (
     NO_CHOICE,
     UNDEFINED_CHOICE,
-    AccuracyDifferenceRow,
-    AccuracyRow,
     accuracies,
     accuracy_differences,
 )
+from mvp.stages._by_pattern import judge
+from mvp.stages._decisions import Decisions, LabelDecision
+from mvp.stages._evaluation import DifferenceRow, Evaluation, MetricRow
+from mvp.stages._optimism import optimism
 from mvp.stages._resampling import Resampling
 from mvp.statistics import auroc
-from mvp.types import BoolArray, FloatArray, Labels, one_hot
-
-
-@dataclass(frozen=True)
-class MetricRow:
-    """One model on one label.
-
-    AUROC and AUPRC are None ("undefined") where a class is missing among the rows.
-    """
-
-    model: str
-    label: str
-    auroc: float | None
-    low: float | None
-    high: float | None
-    auprc: float | None
-    auprc_low: float | None
-    auprc_high: float | None
-    n: int
-    positives: int
-    negatives: int
-    patients: int
-
-
-@dataclass(frozen=True)
-class DifferenceRow:
-    """AUROC of the fusion minus that of another model, on the rows that both can score.
-
-    `chosen_on` says how the other model was chosen: the best single view on validation, or on
-    nothing (the mean of opinions needs no choice).
-    """
-
-    label: str
-    other: str
-    chosen_on: str
-    difference: float | None
-    low: float | None
-    high: float | None
-    n: int
-    positives: int
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """All that was measured on the test studies.
-
-    Attributes:
-        metrics: one row per model and label.
-        differences: the fusion against the best single view and against the mean.
-        accuracies: one row per model and label with several classes.
-        accuracy_differences: of these labels, the same comparison by accuracy.
-        curves: for each model (study, output) probabilities of the test studies.
-        truth: (study, output) 0, 1 or NaN.
-        outputs: names of the columns.
-        studies: test studies with at least one view.
-        without_views: test studies that no model can score.
-        level: nominal coverage of the intervals.
-        draws: resamples of patients.
-    """
-
-    metrics: list[MetricRow]
-    differences: list[DifferenceRow]
-    accuracies: list[AccuracyRow]
-    accuracy_differences: list[AccuracyDifferenceRow]
-    curves: Mapping[str, FloatArray]
-    truth: FloatArray
-    outputs: tuple[str, ...]
-    studies: int
-    without_views: int
-    level: float
-    draws: int
-
-    def records(self) -> list[dict[str, Any]]:
-        """The metric rows as plain dictionaries."""
-        return [asdict(row) for row in self.metrics]
-
-    def mean_records(self) -> list[dict[str, Any]]:
-        """For each model its mean AUROC over the labels where it is defined, and their number."""
-        areas: dict[str, list[float]] = {row.model: [] for row in self.metrics}
-        for row in self.metrics:
-            if row.auroc is not None:
-                areas[row.model].append(row.auroc)
-        return [
-            {"model": model, "auroc": float(np.mean(some)) if some else None, "labels": len(some)}
-            for model, some in areas.items()
-        ]
-
-    def difference_records(self) -> list[dict[str, Any]]:
-        """The difference rows as plain dictionaries."""
-        return [asdict(row) for row in self.differences]
-
-    def accuracy_records(self) -> list[dict[str, Any]]:
-        """The rows of accuracy as plain dictionaries."""
-        return [asdict(row) for row in self.accuracies]
-
-    def accuracy_difference_records(self) -> list[dict[str, Any]]:
-        """The differences of accuracy as plain dictionaries."""
-        return [asdict(row) for row in self.accuracy_differences]
+from mvp.types import FloatArray, one_hot
 
 
 def evaluate(
-    heads: HeadFamily,
-    table: FeatureTable,
-    labels: Labels,
+    ensemble: Ensemble,
+    rows: Mapping[str, HeadRows],
     *,
-    test: BoolArray,
-    inner: BoolArray,
     settings: EvaluateConfig,
     seed: int,
+    ablation: Head | None = None,
+    decisions: Decisions | None = None,
 ) -> Evaluation:
     """Measure every model on the test studies.
 
     Args:
-        heads: the fitted family.
-        table: features of the studies.
-        labels: their labels, same rows, targets as the heads were fitted on.
-        test: (study,) True for test rows.
-        inner: (study,) True for the validation rows, on which the best single view is chosen.
+        ensemble: the fitted heads.
+        rows: for each fold its studies: roles `test`, `inner`, on which the best single view is
+            chosen, and `train`, for the optimism gap.
         settings: resamples and level.
         seed: decides the resamples.
+        ablation: the fusion fitted on rows that its networks have seen.
+        decisions: what is decided by the fusion's probabilities; nothing by default.
 
     Raises:
         DataError: there is no test study with any of the views.
     """
-    seen = table.only(heads.fusion.signature.views).presence.any(axis=1)
-    rows = np.flatnonzero(test & seen)
-    if not len(rows):
+    tested = ensemble.ask(rows, "test")
+    if not len(tested):
         raise DataError(
             "no test study has cached features",
             remedy="run `mvp extract`, or look at the split with `mvp check`",
         )
-    tested, truth = table.select(rows), one_hot(labels.select(rows))
-    predicted = heads.predict(tested)
+    validation = ensemble.ask(rows, "inner")
+    predicted, truth = tested.predicted, one_hot(tested.labels)
     resampling = Resampling(tested.groups, settings, seed)
-    outputs = labels.outputs
+    if decisions is None:
+        decisions = Decisions(ensemble.views, tuple(map(LabelDecision, ensemble.targets)))
+    calibrated = decisions.calibrated(predicted[FUSION])
+    outputs = ensemble.outputs
     metrics = [
         _metric_row(resampling, model, name, truth[:, i], predicted[model][:, i])
         for i, name in enumerate(outputs)
-        for model in heads.models
+        for model in ensemble.models
     ]
-    validation = inner & seen
-    guessed = heads.predict(table.select(validation)) if validation.any() else {}
-    chosen = _best_views(heads, table, labels.select(validation), guessed)
+    alone = _view_counts(ensemble, rows)
+    chosen = _best_views(ensemble, validation, alone)
     differences = [
         _difference_row(
             resampling,
@@ -178,22 +82,38 @@ def evaluate(
         for i, name in enumerate(outputs)
         for other, how in chosen.get(name, ())
     ]
-    alone = {v: int(table.only([v]).presence.sum()) for v in heads.models if v in heads.singles}
     return Evaluation(
         metrics=metrics,
         differences=differences,
-        accuracies=accuracies(labels.select(rows), predicted, resampling),
+        accuracies=accuracies(tested.labels, predicted, resampling),
         accuracy_differences=accuracy_differences(
-            labels.select(rows), predicted, labels.select(validation), guessed, resampling, alone
+            tested.labels, predicted, validation.labels, validation.predicted, resampling, alone
         ),
+        optimism=optimism(ensemble, rows, tested, ablation, resampling),
+        judged=judge(tested, decisions, calibrated, resampling),
+        decisions=decisions,
+        calibrated=calibrated,
+        labels=tested.labels,
         curves=predicted,
         truth=truth,
         outputs=outputs,
-        studies=len(rows),
-        without_views=int((test & ~seen).sum()),
+        studies=len(tested),
+        without_views=_without_views(rows),
         level=settings.level,
         draws=settings.draws,
     )
+
+
+def _view_counts(ensemble: Ensemble, rows: Mapping[str, HeadRows]) -> dict[str, int]:
+    """How many studies have each view that is fitted alone."""
+    one = next(iter(rows.values()))
+    return {v: int(one.table.only([v]).presence.sum()) for v in ensemble.singles}
+
+
+def _without_views(rows: Mapping[str, HeadRows]) -> int:
+    """Test studies that no model can score."""
+    one = next(iter(rows.values()))
+    return int((one.roles["test"] & ~one.mask("test")).sum())
 
 
 def _metric_row(
@@ -234,26 +154,32 @@ def _difference_row(
 
 
 def _best_views(
-    heads: HeadFamily, table: FeatureTable, labels: Labels, guessed: Mapping[str, FloatArray]
+    ensemble: Ensemble, validation: Asked, alone: Mapping[str, int]
 ) -> dict[str, list[tuple[str, str]]]:
     """For each output what the fusion is compared with, and how that was chosen.
 
     The choice is made on validation rows, by their labels and what the models say of them: the
     best view on the test rows would be a moving target that chance favours.
     """
-    views = [m for m in heads.models if m in heads.singles]
-    truth = one_hot(labels)
+    truth, guessed = one_hot(validation.labels), validation.predicted
     chosen: dict[str, list[tuple[str, str]]] = {}
-    for i, name in enumerate(labels.outputs):
-        able = [v for v in views if name in heads.singles[v].outputs]
-        areas = {v: _area(truth[:, i], guessed[v][:, i]) for v in able} if guessed else {}
+    for i, name in enumerate(ensemble.outputs):
+        able = [
+            v
+            for v in ensemble.singles
+            if any(
+                name in family.singles[v].outputs
+                for family in ensemble.members.values()
+                if v in family.singles
+            )
+        ]
+        areas = {v: _area(truth[:, i], guessed[v][:, i]) for v in able}
         defined = {v: a for v, a in areas.items() if a is not None}
         if defined:
             chosen[name] = [(max(defined, key=lambda v: defined[v]), "validation")]
         elif able:
             # Validation has one class: the view that most studies have stands in, and it is said.
-            common = max(able, key=lambda v: int(table.only([v]).presence.sum()))
-            chosen[name] = [(common, UNDEFINED_CHOICE)]
+            chosen[name] = [(max(able, key=lambda v: alone[v]), UNDEFINED_CHOICE)]
         if name in chosen:
             chosen[name].append((MEAN, NO_CHOICE))
     return chosen

@@ -1,4 +1,4 @@
-"""Fit stage two: the fusion head, and one head per view for comparison."""
+"""Fit stage two: the fusion head, one head per view for comparison, and the ablation."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from tqdm import tqdm
 from mvp.errors import DataError
 from mvp.features import FeatureTable
 from mvp.learners.comparison import FUSION, HeadFamily
+from mvp.learners.ensemble import SAME_ROWS, Ensemble, HeadRows
 from mvp.learners.guards import class_counts
 from mvp.learners.head import Head, Tta
-from mvp.types import BoolArray, Labels
+from mvp.types import UNFOLDED, BoolArray, Labels
 
 log = logging.getLogger("mvp")
 
@@ -25,39 +26,57 @@ class FitHeadResult:
     """What was fitted.
 
     Attributes:
-        heads: the fitted family.
+        ensemble: the fitted family, or one for each fold.
         rows: training studies with at least one view.
         inner_rows: studies for early stopping.
+        ablation: the fusion fitted on rows that its networks have seen; None where there are none.
         notes: what a user should know, such as a view that could not be fitted alone.
     """
 
-    heads: HeadFamily
+    ensemble: Ensemble
     rows: int
     inner_rows: int
+    ablation: Head | None = None
     notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Fitting:
+    """How every head of a result is fitted."""
+
+    learner: str
+    options: Mapping[str, Any]
+    seed: int
+    tta: Tta
+
+    def head(self, table: FeatureTable, labels: Labels, validation: Any) -> Head:
+        return Head.fit(
+            self.learner,
+            self.options,
+            table,
+            labels,
+            validation=validation,
+            seed=self.seed,
+            tta=self.tta,
+        )
 
 
 def fit_head(
     learner: str,
     options: Mapping[str, Any],
-    table: FeatureTable,
-    labels: Labels,
+    rows: Mapping[str, HeadRows],
     *,
-    train: BoolArray,
-    inner: BoolArray,
     seed: int,
     tta: Tta = "mean",
     progress: bool = True,
 ) -> FitHeadResult:
-    """Fit a learner on all views together, and on each view alone.
+    """Fit a learner on all views together, and on each view alone; with folds, for each of them.
 
     Args:
         learner: a registered name or a dotted path.
         options: its options.
-        table: features of the studies.
-        labels: their labels, same rows.
-        train: (study,) True for training rows.
-        inner: (study,) True for the rows of early stopping, of other patients.
+        rows: for each fold its studies; roles `train` and `inner`, and `same-rows` where the
+            ablation is to be fitted.
         seed: decides everything random.
         tta: what the heads are fitted on of a study's draws; see `Head.fit`.
         progress: show a bar.
@@ -65,59 +84,87 @@ def fit_head(
     Raises:
         DataError: no training study has a view, or a label has one class only.
     """
-    views = table.views
+    fitting = _Fitting(learner, options, seed, tta)
+    views = next(iter(rows.values())).table.views
     models = [FUSION, *(views if len(views) > 1 else ())]
-    result: FitHeadResult | None = None
-    bar = tqdm(models, desc=f"fit {learner}", unit="head", disable=not progress)
-    for model in bar:
-        if result is None:
-            head, rows, inner_rows = _fit(learner, options, table, labels, train, inner, seed, tta)
-            result = FitHeadResult(HeadFamily(head, {}), rows, inner_rows)
-            continue
-        own = table.only([model])
-        some, note = _with_two_classes(labels, train & own.presence[:, 0])
-        if note:
-            result.notes.append(f"{model} alone is not fitted for {note}")
-            log.warning(result.notes[-1])
-        if some.targets:
-            result.heads.singles[model] = _fit(
-                learner, options, own, some, train, inner, seed, tta
-            )[0]
-    assert result is not None
-    return result
+    notes: list[str] = []
+    members, fitted, inner = {}, 0, 0
+    total = len(rows) * len(models) + any(SAME_ROWS in one.roles for one in rows.values())
+    with tqdm(total=total, desc=f"fit {learner}", unit="head", disable=not progress) as bar:
+        for fold, one in rows.items():
+            family = _family(fitting, one, fold, views, notes, bar)
+            members[fold] = family
+            fitted += int(one.mask("train").sum())
+            inner += int(one.mask("inner").sum())
+        ablation = _ablation(fitting, rows, notes, bar)
+    for note in notes:
+        log.warning(note)
+    return FitHeadResult(Ensemble(members), fitted, inner, ablation, notes)
 
 
-def _fit(
-    learner: str,
-    options: Mapping[str, Any],
-    table: FeatureTable,
-    labels: Labels,
-    train: BoolArray,
-    inner: BoolArray,
-    seed: int,
-    tta: Tta,
-) -> tuple[Head, int, int]:
-    seen = table.presence.any(axis=1)
-    rows, inner_rows = np.flatnonzero(train & seen), np.flatnonzero(inner & seen)
-    if not len(rows):
+def _family(
+    fitting: _Fitting,
+    rows: HeadRows,
+    fold: str,
+    views: tuple[str, ...],
+    notes: list[str],
+    bar: Any,
+) -> HeadFamily:
+    where = "" if fold == UNFOLDED else f" of {fold}"
+    table, labels = rows.of("train")
+    if not len(table):
         raise DataError(
-            "no training study has cached features of any of the views",
-            view=", ".join(table.views),
+            f"no training study{where} has cached features of any of the views",
+            view=", ".join(views),
             remedy="run `mvp extract`, or look at the split with `mvp check`",
         )
-    fitting = table.select(rows)
-    validation = None
-    if len(inner_rows):
-        validation = (table.select(inner_rows), labels.select(inner_rows))
-    head = Head.fit(
-        learner, options, fitting, labels.select(rows), validation=validation, seed=seed, tta=tta
-    )
-    return head, len(rows), len(inner_rows)
+    try:
+        family = HeadFamily(fitting.head(table, labels, _validation(rows)), {})
+    except DataError as error:
+        if fold != UNFOLDED:
+            error.view = ", ".join(filter(None, (error.view, fold)))
+        raise
+    bar.update()
+    for view in views if len(views) > 1 else ():
+        own = rows.table.only([view])
+        mine = HeadRows(own, rows.labels, rows.roles)
+        some, note = _with_two_classes(rows.labels, mine.mask("train"))
+        if note:
+            notes.append(f"{view} alone{where} is not fitted for {note}")
+        if some.targets:
+            alone = HeadRows(own, some, rows.roles)
+            family.singles[view] = fitting.head(*alone.of("train"), _validation(alone))
+        bar.update()
+    return family
+
+
+def _validation(rows: HeadRows, role: str = "inner") -> tuple[FeatureTable, Labels] | None:
+    return rows.of(role) if rows.mask(role).any() else None
+
+
+def _ablation(
+    fitting: _Fitting, rows: Mapping[str, HeadRows], notes: list[str], bar: Any
+) -> Head | None:
+    """The fusion on the rows of its own networks, where a fold has any; it is there to be beaten.
+
+    What hinders it hinders nothing else: it is noted.
+    """
+    one = rows.get(UNFOLDED)
+    if one is None or SAME_ROWS not in one.roles:
+        return None
+    table, labels = one.of(SAME_ROWS)
+    try:
+        head = fitting.head(table, labels, _validation(one, f"{SAME_ROWS}-inner"))
+    except DataError as error:
+        notes.append(f"the same-rows ablation is not fitted: {error.what}")
+        return None
+    bar.update()
+    return head
 
 
 def _with_two_classes(labels: Labels, rows: BoolArray) -> tuple[Labels, str]:
     """The labels that these rows can teach, and the names of the others."""
-    counts = class_counts(labels.select(rows))
+    counts = class_counts(labels.select(np.flatnonzero(rows)))
     kept = [i for i, c in enumerate(counts) if sum(n > 0 for n in c.values()) > 1]
     lost = [t.name for i, t in enumerate(labels.targets) if i not in kept]
     if not lost:

@@ -31,9 +31,14 @@ class Score:
     auroc: float | None
     aurocs: dict[str, float | None] = field(default_factory=dict)
 
-    def beats(self, loss: float | None, auroc: float | None, by: Literal["loss", "auroc"]) -> bool:
-        """Whether this is better than the best so far; equal AUROCs are decided by the loss."""
-        if loss is None:
+    def beats(
+        self, loss: float | None, auroc: float | None, by: Literal["loss", "auroc", "none"]
+    ) -> bool:
+        """Whether this is better than the best so far; equal AUROCs are decided by the loss.
+
+        By "none" the latest is always kept.
+        """
+        if loss is None or by == "none":
             return True
         if by == "auroc" and self.auroc is not None and auroc is not None:
             return (self.auroc, -self.loss) > (auroc, -loss)

@@ -16,6 +16,8 @@ from PIL import Image
 
 import mvp
 from mvp import cli
+from mvp.data.splits import leaks
+from mvp.data.splits.near import near_pairs
 from mvp.pipeline.networks import open_stores
 from mvp.pipeline.project import Project
 from mvp.pipeline.tables import cached_table
@@ -178,6 +180,25 @@ def workspace(trained, tmp_path):
     return Path(shutil.copytree(trained, tmp_path / "ws"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def near_pairs_once():
+    """The search for films saved twice, of the same looks once: many tests share their films.
+
+    It takes seconds among made films, and gives the same for the same (test_near.py).
+    """
+    known = {}
+
+    def search(looks):
+        asked = tuple(looks.items())
+        if asked not in known:
+            known[asked] = near_pairs(looks)
+        return known[asked]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(leaks, "near_pairs", search)
+        yield
+
+
 @pytest.fixture
 def command(monkeypatch, capsys):
     """Run the command line in this process: gives exit code, stdout and stderr."""
@@ -188,6 +209,29 @@ def command(monkeypatch, capsys):
             cli.main()
         out = capsys.readouterr()
         return int(stop.value.code or 0), out.out, out.err
+
+    return run
+
+
+@pytest.fixture
+def done(command):
+    """Run a command in this process, as `finish`: gives its stdout."""
+
+    def run(*arguments, code=0):
+        ended, out, err = command(*arguments)
+        assert "Traceback" not in err, err
+        assert ended == code, err
+        return out
+
+    return run
+
+
+@pytest.fixture
+def done_json(done):
+    """As `finish_json`, in this process."""
+
+    def run(*arguments, code=0):
+        return json.loads(done(*arguments, "--json", "--quiet", code=code))
 
     return run
 
@@ -228,9 +272,8 @@ def finish(*arguments, code=0, cwd=None):
     return out
 
 
-def together(*commands, code=0):
-    """Run several commands at once, each with --json: gives what each printed."""
-    processes = [start(*arguments, "--json", "--quiet") for arguments in commands]
+def finish_all(processes, code=0):
+    """Wait for several commands, each with --json: gives what each printed."""
     said = []
     for process in processes:
         out, err = process.communicate(timeout=300)

@@ -338,8 +338,8 @@ def test_a_ring_of_directories_comes_to_an_end(tmp_path):
     assert content.instances <= 2
 
 
-def test_every_bomb_is_one_reject(tmp_path):
-    """Through the real command line; all other films are done."""
+def test_every_bomb_is_one_reject(done_json, tmp_path):
+    """All other films are done."""
     ws = tmp_path / "ws"
     files = write_films(ws, 8)
     rows = [[study, study, "PA", file.name, i % 2] for i, (study, file) in enumerate(files.items())]
@@ -347,7 +347,7 @@ def test_every_bomb_is_one_reject(tmp_path):
         make(ws / "data" / name)
         rows.append([f"bomb {name}", "p", "PA", name, 1])
     write_studies(ws, rows)
-    said = finish_json("extract", "-w", ws, code=4)
+    said = done_json("extract", "-w", ws, code=4)
     assert said["views"]["frontal"]["rows"] == 8
     reasons = rejects_of(ws)
     assert set(reasons) == set(BOMBS)

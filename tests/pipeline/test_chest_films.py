@@ -8,7 +8,6 @@ import pytest
 
 import mvp
 from mvp.pipeline.project import Project
-from tests.pipeline.conftest import finish, finish_json
 
 ROOT = Path(__file__).parents[2]
 FILMS = ROOT.parent / "shared" / "data" / "cxr"
@@ -92,7 +91,7 @@ def test_init_guesses_the_table(tmp_path):
     assert any("covid_19" in line for line in done.guesses)
 
 
-def test_the_whole_way_with_frozen_published_weights(films, tmp_path):
+def test_the_whole_way_with_frozen_published_weights(films, done, done_json, tmp_path):
     rows = read_rows()
     studies = list(dict.fromkeys((r["patientid"], r["offset"]) for r in rows))
     # Studies of patients that no other study shares an image with, taken out beforehand.
@@ -103,19 +102,19 @@ def test_the_whole_way_with_frozen_published_weights(films, tmp_path):
     write_rows(tmp_path / "held.csv", out)
     ws = films("frozen", tmp_path / "kept.csv")
 
-    first = finish_json("extract", "-w", ws)
+    first = done_json("extract", "-w", ws)
     contents = {(r["view"] == "L", r["filename"]) for r in kept}
     assert first["forward_passes"] == len(contents)
-    again = finish_json("extract", "-w", ws)
+    again = done_json("extract", "-w", ws)
     assert again["forward_passes"] == 0
     assert sum(view["rows"] for view in again["views"].values()) == len(kept)
 
-    finish("fit-head", "-w", ws, "--learner", "logistic", "--quiet")
-    result = finish_json("evaluate", "-w", ws)
+    done("fit-head", "-w", ws, "--learner", "logistic", "--quiet")
+    result = done_json("evaluate", "-w", ws)
     assert {r["label"] for r in result["rows"]} == {"covid_19", "other_pneumonia", "no_finding"}
     assert any("anecdotes" in w for w in result["warnings"])
 
-    scored = finish_json("score", tmp_path / "held.csv", "-w", ws)
+    scored = done_json("score", tmp_path / "held.csv", "-w", ws)
     fresh = {(r["view"] == "L", r["filename"]) for r in out} - contents
     assert scored["scored"] == scored["studies"] == 20
     assert scored["forward_passes"] == len(fresh)

@@ -11,8 +11,6 @@ from tests.pipeline.conftest import (
     FILMS_TOML,
     edit,
     features_of,
-    finish,
-    finish_json,
     rejects_of,
     write_films,
     write_studies,
@@ -112,9 +110,9 @@ def damaged(tmp_path_factory):
     return ws, files
 
 
-def test_a_thousand_films_of_which_ten_are_damaged(damaged):
+def test_a_thousand_films_of_which_ten_are_damaged(damaged, done, done_json):
     ws, files = damaged
-    first = finish_json("extract", "-w", ws, code=4)
+    first = done_json("extract", "-w", ws, code=4)
     view = first["views"]["frontal"]
     assert view["images"] == COUNT
     assert view["rows"] == view["computed"] == view["forward_passes"] == COUNT - len(DAMAGE)
@@ -133,7 +131,7 @@ def test_a_thousand_films_of_which_ten_are_damaged(damaged):
         assert int(row["line"]) == 2 + list(files).index(row["study"])
         assert row["view"] == "frontal"
 
-    again = finish_json("extract", "-w", ws, code=4)
+    again = done_json("extract", "-w", ws, code=4)
     assert again["forward_passes"] == 0
     assert again["views"]["frontal"]["cached"] == COUNT - 10
     assert again["rejected"] == 10
@@ -144,7 +142,7 @@ def test_a_thousand_films_of_which_ten_are_damaged(damaged):
     assert np.isfinite(read).all(axis=1).sum() == COUNT - 10
     assert np.isnan(read).all(axis=1).sum() == 10
 
-    said = finish("check", "-w", ws, "--quiet", code=3)
+    said = done("check", "-w", ws, "--quiet", code=3)
     for name in DAMAGE:
         assert name in said
 

@@ -1,4 +1,4 @@
-"""Several `mvp extract` at once on one workspace, through the real command line."""
+"""Several `mvp extract` at once on one workspace: two started anew, and more of them forked."""
 
 import json
 import shutil
@@ -16,10 +16,11 @@ from tests.pipeline.conftest import (
     claims_of,
     features_of,
     files_below,
+    finish_all,
     start,
-    together,
     write_films,
 )
+from tests.pipeline.forked import Forked
 
 IMAGES = 128
 # At its first batch each process waits until as many as the file `meet` says are at theirs, so
@@ -73,6 +74,10 @@ def ws(fresh, tmp_path):
     return Path(shutil.copytree(fresh, tmp_path / "ws"))
 
 
+def together(how, *commands):
+    return finish_all([how(*arguments, "--json", "--quiet") for arguments in commands])
+
+
 def stored(ws):
     """Numbers and promises of all units, by name."""
     found = files_below(ws / "cache" / "frontal")
@@ -87,10 +92,10 @@ def require_like(ws, alone):
     np.testing.assert_array_equal(features_of(ws), features_of(alone))
 
 
-@pytest.mark.parametrize("count", [2, 4])
-def test_processes_share_the_work_and_none_is_done_twice(ws, alone, count):
+@pytest.mark.parametrize(("count", "how"), [(2, start), (4, Forked)])
+def test_processes_share_the_work_and_none_is_done_twice(ws, alone, count, how):
     (ws / "meet").write_text(str(count))
-    said = together(*[("extract", "-w", ws)] * count)
+    said = together(how, *[("extract", "-w", ws)] * count)
     passes = [one["forward_passes"] for one in said]
     assert sum(passes) == IMAGES, passes
     assert all(p >= 8 for p in passes), passes
@@ -106,7 +111,7 @@ def test_processes_share_the_work_and_none_is_done_twice(ws, alone, count):
 
 def test_one_that_is_killed_leaves_its_work_to_the_others(ws, alone):
     (ws / "meet").write_text("3")
-    doomed, *others = [start("extract", "-w", ws, "--json", "--quiet") for _ in range(3)]
+    doomed, *others = [Forked("extract", "-w", ws, "--json", "--quiet") for _ in range(3)]
     end = time.time() + 120
     while not (ws / f"here-{doomed.pid}").exists():
         assert time.time() < end
@@ -136,7 +141,7 @@ def owner(claim):
 
 def test_shards_are_disjoint_and_together_everything(ws, alone):
     (ws / "meet").write_text("3")
-    said = together(*[("extract", "-w", ws, "--shard", f"{i}/3") for i in (1, 2, 3)])
+    said = together(Forked, *[("extract", "-w", ws, "--shard", f"{i}/3") for i in (1, 2, 3)])
     views = [one["views"]["frontal"] for one in said]
     assert sum(v["images"] for v in views) == sum(v["rows"] for v in views) == IMAGES
     assert all(v["forward_passes"] == v["images"] == v["rows"] > 0 for v in views)

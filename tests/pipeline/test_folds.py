@@ -285,10 +285,11 @@ def test_a_workspace_that_trains_nothing_has_no_folds_to_train(films, refused):
     assert "trains no network" in line
 
 
-def test_heads_of_the_protocol_are_not_there_yet(ws, refused):
+def test_heads_of_the_protocol_wait_for_the_features_of_the_folds(ws, refused):
     code, line = refused("fit-head", "-w", ws, "--protocol", "crossfit")
     assert code == 2
-    assert "crossfit" in line
+    assert "fold-0" in line
+    assert "mvp extract --view frontal --folds" in line
 
 
 def give_folds(ws, fold_of, part_of=None):

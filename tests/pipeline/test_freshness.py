@@ -3,10 +3,24 @@
 import csv
 import shutil
 
+import pytest
 from PIL import Image
 
 import mvp
 from tests.pipeline.conftest import edit, rows_of, write_rows
+
+
+@pytest.fixture(scope="module")
+def evaluated_once(trained, tmp_path_factory):
+    ws = shutil.copytree(trained, tmp_path_factory.mktemp("evaluated") / "ws")
+    mvp.run(ws, progress=False)
+    return ws
+
+
+@pytest.fixture
+def evaluated(evaluated_once, tmp_path):
+    """A copy of the trained workspace after `mvp run`."""
+    return shutil.copytree(evaluated_once, tmp_path / "ws")
 
 
 def steps(outcome):
@@ -39,8 +53,8 @@ def test_a_dry_run_changes_nothing(workspace):
     assert [p for p in before if not p.endswith("split.csv")] == after
 
 
-def test_changed_images_retrain_and_a_touched_file_does_not(workspace):
-    mvp.run(workspace, progress=False)
+def test_changed_images_retrain_and_a_touched_file_does_not(evaluated):
+    workspace = evaluated
     with (workspace / "data" / "studies.csv").open() as stream:
         paths = [r["path"] for r in csv.DictReader(stream) if r["view"] == "PA"]
     file = workspace / "data" / paths[0]
@@ -89,8 +103,8 @@ def in_part(workspace, *parts):
         return [r["study"] for r in csv.DictReader(stream) if r["part"] in parts]
 
 
-def test_other_images_or_patients_of_the_test_are_evaluated_anew(workspace):
-    mvp.run(workspace, progress=False)
+def test_other_images_or_patients_of_the_test_are_evaluated_anew(evaluated):
+    workspace = evaluated
     tested = in_part(workspace, "test")
 
     def one_patient(rows):
@@ -115,8 +129,8 @@ def test_other_images_or_patients_of_the_test_are_evaluated_anew(workspace):
     assert done["evaluate"][0]
 
 
-def test_views_swapped_back_for_one_study_refit_the_head(workspace):
-    mvp.run(workspace, progress=False)
+def test_views_swapped_back_for_one_study_refit_the_head(evaluated):
+    workspace = evaluated
     study = in_part(workspace, "stage2")[0]
 
     def swap(rows):
@@ -129,8 +143,8 @@ def test_views_swapped_back_for_one_study_refit_the_head(workspace):
     assert done["fit-head logistic"] == (True, "changed since it was fitted: the rows")
 
 
-def test_run_forgets_no_reject(workspace):
-    mvp.run(workspace, progress=False)
+def test_run_forgets_no_reject(evaluated):
+    workspace = evaluated
     with (workspace / "data" / "studies.csv").open() as stream:
         path = next(r["path"] for r in csv.DictReader(stream) if r["view"] == "PA")
     (workspace / "data" / path).unlink()

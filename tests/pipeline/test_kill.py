@@ -12,8 +12,6 @@ from mvp.features.local import LocalStorage
 from mvp.features.segment import Segment
 from tests.pipeline.conftest import (
     files_below,
-    finish,
-    finish_json,
     kill_when,
     write_workspace,
 )
@@ -35,13 +33,13 @@ def rows_committed(ws, view):
     return count
 
 
-def test_extract_killed_and_resumed_is_bit_for_bit_the_same(trained, tmp_path):
+def test_extract_killed_and_resumed_is_bit_for_bit_the_same(trained, done, done_json, tmp_path):
     whole = Path(shutil.copytree(trained, tmp_path / "whole"))
     broken = Path(shutil.copytree(trained, tmp_path / "broken"))
     for ws in (whole, broken):
         for view in ("frontal", "lateral"):
             shutil.rmtree(ws / "cache" / view)
-    finish("extract", "-w", whole, "--quiet")
+    done("extract", "-w", whole, "--quiet")
 
     def committed():
         return list((broken / "cache").glob("*/*/segments/*/ledger/*.json"))
@@ -51,31 +49,31 @@ def test_extract_killed_and_resumed_is_bit_for_bit_the_same(trained, tmp_path):
     units = len(list((whole / "cache").glob("*/*/segments/*/ledger/*.json")))
     assert 2 <= len(left) < units, "killed too late to show anything"
     kept = {view: rows_committed(broken, view) for view in ("frontal", "lateral")}
-    done = finish_json("extract", "-w", broken)
-    again = finish_json("extract", "-w", broken)
+    resumed = done_json("extract", "-w", broken)
+    again = done_json("extract", "-w", broken)
     for view in ("frontal", "lateral"):
         a, b = stored(whole, view), stored(broken, view)
         assert list(a) == list(b)
         assert a == b
-        assert done["views"][view]["rows"] == again["views"][view]["cached"]
-        assert done["views"][view]["cached"] == kept[view]
+        assert resumed["views"][view]["rows"] == again["views"][view]["cached"]
+        assert resumed["views"][view]["cached"] == kept[view]
     assert sum(kept.values()) >= 2 * 8
     assert again["forward_passes"] == 0
 
 
-def test_finetune_killed_and_resumed_gives_the_same_weights(tmp_path):
+def test_finetune_killed_and_resumed_gives_the_same_weights(done, tmp_path):
     whole = write_workspace(tmp_path / "whole", studies=80)
     text = (whole / "mvp.toml").read_text()
     (whole / "mvp.toml").write_text(text.replace("epochs = 2", "epochs = 6"))
     broken = Path(shutil.copytree(whole, tmp_path / "broken"))
-    finish("finetune", "-w", whole, "--view", "lateral", "--quiet")
+    done("finetune", "-w", whole, "--view", "lateral", "--quiet")
     folder = broken / "stage1" / "lateral" / "all"
     kill_when(
         (folder / "checkpoint.safetensors").exists,
         *("finetune", "-w", broken, "--view", "lateral", "--quiet"),
     )
     assert not (folder / "weights.safetensors").exists()
-    said = finish("finetune", "-w", broken, "--view", "lateral", "--quiet")
+    said = done("finetune", "-w", broken, "--view", "lateral", "--quiet")
     assert "lateral: 6 epochs" in said
     made = json.loads((folder / "provenance.json").read_text())
     assert 1 <= made["result"]["resumed_from"] < 6

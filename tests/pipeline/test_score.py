@@ -8,7 +8,6 @@ import pytest
 import mvp
 from mvp.data import loading
 from mvp.data.reading import inventory, readers
-from mvp.pipeline import _score
 from mvp.stages import score as stage
 from tests.pipeline.test_freshness import write_extra
 
@@ -85,7 +84,7 @@ def test_in_is_done_plus_rejected_and_the_reject_table_says_why(fitted):
 def test_scores_agree_between_formats_blocks_and_missing_views(fitted, monkeypatch):
     table = fitted / "data" / "studies.csv"
     mvp.score(table, fitted, fitted / "a.csv", progress=False)
-    monkeypatch.setattr(_score, "score", lambda h, t, w: stage.score(h, t, w, block=7))
+    monkeypatch.setattr(stage, "BLOCK", 7)
     mvp.score(table, fitted, fitted / "b.parquet", progress=False)
     a = pd.read_csv(fitted / "a.csv", dtype={"study": str})
     b = pd.read_parquet(fitted / "b.parquet")

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -69,17 +70,18 @@ def csv_rows(path):
         return list(csv.DictReader(stream))
 
 
-@pytest.fixture
-def ws(tmp_path):
-    """The finding depends on the film's brightness as much as on age."""
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The finding depends on the film's brightness as much as on age: read only."""
+    folder = tmp_path_factory.mktemp("values") / "ws"
     rng = np.random.default_rng(0)
-    (tmp_path / "films").mkdir()
+    (folder / "films").mkdir(parents=True)
     rows = []
     for i in range(STUDIES):
         signal, age = rng.normal(), rng.uniform(30, 90)
         chance = 1 / (1 + math.exp(-3 * (signal + (age - 60) / 15)))
         pixels = np.clip(rng.normal(120 + 45 * signal, 10, (16, 16)), 0, 255).astype(np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "films" / f"{i}.png")
+        Image.fromarray(pixels).save(folder / "films" / f"{i}.png")
         rows.append(
             {
                 "study": f"s{i:03}",
@@ -91,9 +93,28 @@ def ws(tmp_path):
                 "finding": int(rng.random() < chance),
             }
         )
-    write_table(tmp_path, rows)
-    (tmp_path / "mvp.toml").write_text(TOML)
-    return tmp_path
+    write_table(folder, rows)
+    (folder / "mvp.toml").write_text(TOML)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def extracted_once(made, tmp_path_factory):
+    ws = shutil.copytree(made, tmp_path_factory.mktemp("extracted") / "ws")
+    mvp.extract(ws, progress=False)
+    return ws
+
+
+@pytest.fixture
+def ws(made, tmp_path):
+    """A copy without features."""
+    return shutil.copytree(made, tmp_path / "ws")
+
+
+@pytest.fixture
+def extracted(extracted_once, tmp_path):
+    """A copy with the features of both views."""
+    return shutil.copytree(extracted_once, tmp_path / "ws")
 
 
 def encoder(ws):
@@ -113,8 +134,8 @@ def test_age_improves_a_label_that_depends_on_age(ws, command):
     assert gain["low"] > 0
 
 
-def test_the_encoder_never_saw_test_rows(ws):
-    mvp.extract(ws, progress=False)
+def test_the_encoder_never_saw_test_rows(extracted):
+    ws = extracted
     before = encoder(ws)
     project = Project(ws, progress=False)
     test = project.split.mask(project.manifest.studies, ["test"])
@@ -135,8 +156,8 @@ def test_the_encoder_never_saw_test_rows(ws):
     assert encoder(ws) != before
 
 
-def test_an_evaluation_on_rows_that_the_encoder_saw_is_refused(ws):
-    mvp.extract(ws, progress=False)
+def test_an_evaluation_on_rows_that_the_encoder_saw_is_refused(extracted):
+    ws = extracted
     lines = (ws / "split.csv").read_text().splitlines()
     tested, seen = (next(line for line in lines if line.endswith(p)) for p in (",test", ",stage2"))
     lines[lines.index(tested)] = tested.replace(",test", ",stage2")
@@ -175,8 +196,8 @@ def test_studies_without_values_lack_the_view_and_wrong_values_are_rejected(ws, 
     assert (first["has_film"], first["has_clinical"]) == ("True", "False")
 
 
-def test_new_studies_are_scored_with_the_encoder_as_it_was_fitted(ws):
-    mvp.extract(ws, progress=False)
+def test_new_studies_are_scored_with_the_encoder_as_it_was_fitted(extracted):
+    ws = extracted
     mvp.fit_head(ws, progress=False)
     before = encoder(ws)
     rows = [{**row, "study": f"new {row['study']}", "age": "99"} for row in read_table(ws)[:9]]
@@ -192,8 +213,8 @@ def test_new_studies_are_scored_with_the_encoder_as_it_was_fitted(ws):
     assert cached.scored == 9
 
 
-def test_other_columns_make_the_head_stale(ws):
-    mvp.extract(ws, progress=False)
+def test_other_columns_make_the_head_stale(extracted):
+    ws = extracted
     mvp.fit_head(ws, progress=False)
     text = (ws / "mvp.toml").read_text()
     (ws / "mvp.toml").write_text(text.replace('categories = ["sex"]', "categories = []"))
@@ -204,8 +225,8 @@ def test_other_columns_make_the_head_stale(ws):
         mvp.score(ws / "studies.csv", ws, progress=False)
 
 
-def test_damage_is_found_and_written_anew(ws):
-    mvp.extract(ws, progress=False)
+def test_damage_is_found_and_written_anew(extracted):
+    ws = extracted
     chunk = next((ws / "cache" / "clinical").rglob("c.*"))
     data = bytearray(chunk.read_bytes())
     data[100] ^= 1

@@ -1,6 +1,6 @@
 """What a person reads says what it rests on."""
 
-from mvp.reports import accuracy_text, comparison_text, write_csv, write_page
+from mvp.reports import accuracy_text, comparison_text, decisions_text, write_csv, write_page
 
 
 def record(model, n, positives, auroc=0.9):
@@ -62,6 +62,26 @@ MORE_RIGHT = [
 ]
 
 
+INTERVALS = ("sensitivity", "specificity", "ppv", "npv", "coverage", "abstained", "ece")
+NUMBERS = dict.fromkeys(INTERVALS, 0.75) | {
+    f"{name}_{end}": 0.5 for name in INTERVALS for end in ("low", "high")
+}
+COMMON = {"label": "<b>x</b>", "pattern": "all patterns", "n": 40, "patients": 40, **NUMBERS}
+CALLS = {
+    **COMMON,
+    "rule": "sensitivity 0.9",
+    "threshold": 0.31,
+    "npv": None,
+    "false_negatives": 5,
+    "false_positives": 7,
+}
+SETS = {**COMMON, "true_class": "all classes", "promised": 0.9, "empty": 0}
+CALIBRATED = [
+    {**COMMON, "calibration": "none", "ece": 0.2},
+    {**COMMON, "calibration": "platt", "ece": 0.1},
+]
+
+
 def test_few_studies_and_missing_classes_show_in_the_comparison():
     line = comparison_text(ROWS, GAINS).splitlines()[2]
     assert "1.000 [0.900, 1.000] n=3" in line
@@ -100,6 +120,14 @@ def test_the_page_escapes_what_strangers_wrote(tmp_path):
         "differences": GAINS,
         "accuracy": RIGHT,
         "accuracy_differences": MORE_RIGHT,
+        "labels": ["<b>x</b>"],
+        "views": ["<b>v</b>"],
+        "optimism": [],
+        "patterns": [],
+        "calibration": [],
+        "decisions": [CALLS],
+        "sets": [SETS],
+        "confusion": [],
     }
     made = {"digest": "d", "split": "s", "seed": 0, "keys": {}, "versions": {"python": "3"}}
     write_page(tmp_path / "r.html", report, made, ["p.png"])
@@ -107,7 +135,33 @@ def test_the_page_escapes_what_strangers_wrote(tmp_path):
     assert "<script>" not in page
     assert "<b>x</b>" not in page
     assert "<b>y</b>" not in page
+    assert "<b>v</b>" not in page
     assert "&lt;b&gt;x&lt;/b&gt;" in page
     assert "+0.250 [+0.125, +0.375]" in page
     assert "undefined" in page
+    assert "0.310 (sensitivity 0.9)" in page
+    order = ["What was asked", "told apart", "each view bring", "at the threshold", "abstain"]
+    order += ["at its word", "which views a study has", "own rows", "made from"]
+    places = [page.index(f"{words}") for words in order]
+    assert places == sorted(places)
     assert "http" not in page.replace("</html>", "")
+
+
+def test_the_line_of_a_label_says_what_it_decides():
+    judged = {"calibration": CALIBRATED, "decisions": [CALLS], "sets": [SETS]}
+    head, _, line = decisions_text(judged).splitlines()
+    assert head.split() == [
+        *("label", "threshold", "sensitivity", "specificity"),
+        *("ECE", "ECE", "raw", "in", "the", "set", "abstains"),
+    ]
+    assert line.split()[1:4] == ["0.310", "0.750", "[0.500,"]
+    assert "0.100" in line
+    assert line.index("0.100") < line.index("0.200")
+
+
+def test_a_label_without_threshold_or_sets_has_none():
+    elsewhere = [{**row, "pattern": "a+b"} for row in (CALLS, SETS)]
+    judged = {"calibration": CALIBRATED[:1], "decisions": elsewhere[:1], "sets": elsewhere[1:]}
+    head, _, line = decisions_text(judged).splitlines()
+    assert head.split() == ["label", "threshold", "sensitivity", "specificity", "ECE"]
+    assert line.split() == ["<b>x</b>", "none", "0.200"]

@@ -7,6 +7,7 @@ from mvp.config import EvaluateConfig
 from mvp.errors import DataError
 from mvp.features import table_from_arrays
 from mvp.learners.comparison import nan_mean
+from mvp.learners.ensemble import HeadRows
 from mvp.stages.evaluate import evaluate
 from mvp.stages.fit_head import fit_head
 from mvp.types import Labels, Target
@@ -32,19 +33,15 @@ def studies(n=400, seed=0):
 def measured():
     table, labels, part = studies()
     train, inner, test = part < 2, part == 2, part == 3
-    fitted = fit_head(
-        "logistic", {}, table, labels, train=train, inner=inner, seed=0, progress=False
-    )
-    result = evaluate(
-        fitted.heads,
-        table,
-        labels,
-        test=test,
-        inner=inner,
-        settings=EvaluateConfig(draws=200),
-        seed=0,
-    )
-    return table, labels, test, fitted.heads, result
+    rows = {"all": HeadRows(table, labels, {"train": train, "inner": inner, "test": test})}
+    heads = fit_head("logistic", {}, rows, seed=0, progress=False).ensemble
+    result = evaluate(heads, rows, settings=EvaluateConfig(draws=200), seed=0)
+    return table, labels, test, heads, result
+
+
+def measure(heads, table, labels, *, test, inner, draws=100):
+    rows = {"all": HeadRows(table, labels, {"inner": inner, "test": test})}
+    return evaluate(heads, rows, settings=EvaluateConfig(draws=draws), seed=0)
 
 
 def row(result, model, label):
@@ -89,15 +86,8 @@ def test_a_label_with_one_class_in_the_test_is_undefined_not_half(measured):
     table, labels, test, heads, _ = measured
     values = labels.values.copy()
     values[test, 1] = 1
-    result = evaluate(
-        heads,
-        table,
-        Labels(labels.targets, values),
-        test=test,
-        inner=~test,
-        settings=EvaluateConfig(draws=100),
-        seed=0,
-    )
+    changed = Labels(labels.targets, values)
+    result = measure(heads, table, changed, test=test, inner=~test)
     for model in heads.models:
         r = row(result, model, "left")
         assert r.auroc is None
@@ -110,7 +100,6 @@ def test_resamples_are_of_patients(measured):
     """Every study twice under one patient tells no more than once."""
     table, labels, test, heads, _ = measured
     rows = np.flatnonzero(test)
-    settings = EvaluateConfig(draws=400)
     ones = table.select(rows)
     twice = np.concatenate([rows, rows])
     double = table_from_arrays(
@@ -120,18 +109,9 @@ def test_resamples_are_of_patients(measured):
         keys=dict(table.keys),
     )
     every = np.ones(len(rows), bool)
-    a = evaluate(
-        heads, ones, labels.select(rows), test=every, inner=every, settings=settings, seed=0
-    )
-    b = evaluate(
-        heads,
-        double,
-        labels.select(twice),
-        test=np.ones(len(twice), bool),
-        inner=np.ones(len(twice), bool),
-        settings=settings,
-        seed=0,
-    )
+    a = measure(heads, ones, labels.select(rows), test=every, inner=every, draws=400)
+    both = np.ones(len(twice), bool)
+    b = measure(heads, double, labels.select(twice), test=both, inner=both, draws=400)
     one, two = row(a, "fusion", "both"), row(b, "fusion", "both")
     assert one.auroc == pytest.approx(two.auroc)
     assert one.high - one.low == pytest.approx(two.high - two.low, abs=0.01)
@@ -140,9 +120,7 @@ def test_resamples_are_of_patients(measured):
 def test_no_test_study_is_an_error_with_a_remedy(measured):
     table, labels, test, heads, _ = measured
     with pytest.raises(DataError, match="no test study"):
-        evaluate(
-            heads, table, labels, test=~test & test, inner=test, settings=EvaluateConfig(), seed=0
-        )
+        measure(heads, table, labels, test=~test & test, inner=test)
 
 
 def test_nan_mean():

@@ -5,6 +5,7 @@ import pytest
 
 from mvp.config import EvaluateConfig
 from mvp.features import table_from_arrays
+from mvp.learners.ensemble import HeadRows
 from mvp.stages.evaluate import evaluate
 from mvp.stages.fit_head import fit_head
 from mvp.types import Labels, Target
@@ -30,22 +31,24 @@ def studies(n=480, seed=0):
     return table, labels, np.arange(n) // 2 % 4
 
 
+def head_rows(table, labels, part):
+    roles = {"train": part < 2, "inner": part == 2, "test": part == 3}
+    return {"all": HeadRows(table, labels, roles)}
+
+
 @pytest.fixture(scope="module")
 def fitted():
     table, labels, part = studies()
-    some = {"train": part < 2, "inner": part == 2}
-    heads = fit_head("logistic", {}, table, labels, **some, seed=0, progress=False).heads
-    return table, labels, part, heads
+    rows = head_rows(table, labels, part)
+    return table, labels, part, fit_head("logistic", {}, rows, seed=0, progress=False).ensemble
 
 
 def measure(fitted, values=None):
     table, labels, part, heads = fitted
     if values is not None:
         labels = Labels(labels.targets, values)
-    settings = EvaluateConfig(draws=200)
-    return evaluate(
-        heads, table, labels, test=part == 3, inner=part == 2, settings=settings, seed=0
-    )
+    rows = head_rows(table, labels, part)
+    return evaluate(heads, rows, settings=EvaluateConfig(draws=200), seed=0)
 
 
 def row(result, model):
@@ -115,7 +118,7 @@ def test_without_validation_the_view_of_most_studies_stands_in_and_it_is_said(fi
 def test_binary_labels_alone_have_no_accuracy(fitted):
     table, labels, part, _ = fitted
     one = Labels(labels.targets[:1], labels.values[:, :1])
-    some = {"train": part < 2, "inner": part == 2}
-    heads = fit_head("logistic", {}, table, one, **some, seed=0, progress=False).heads
+    rows = head_rows(table, one, part)
+    heads = fit_head("logistic", {}, rows, seed=0, progress=False).ensemble
     result = measure((table, one, part, heads))
     assert result.accuracies == result.accuracy_differences == []

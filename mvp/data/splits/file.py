@@ -6,7 +6,7 @@ import csv
 import io
 from pathlib import Path
 
-from mvp.data.splits.split import PARTS, Split
+from mvp.data.splits.split import PARTS, TRAIN, Split
 from mvp.errors import DataError
 from mvp.files import plain_cell, safe_cell, write_bytes
 
@@ -57,8 +57,8 @@ def _row(
         return ""
     if not (fold.isascii() and fold.isdecimal() and len(fold) < 7):
         return f"line {line} does not name a fold: 0, 1, 2, …"
-    if part == "test":
-        return f"line {line} gives study {study} of the test part a fold"
+    if part not in TRAIN:
+        return f"line {line} gives study {study} of the {part} part a fold"
     if folds.setdefault(study, int(fold)) != int(fold):
         return f"line {line} gives study {study} a second fold"
     return ""

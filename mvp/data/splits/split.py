@@ -1,8 +1,8 @@
 """Splits by patient, once for all views, labels and stages.
 
-Patients (and whoever shares an image with them) are dealt to five parts so that every part gets
-its share of each label's positives and negatives and of each pattern of views; where folds are
-wanted, everybody outside test is dealt to these too, in the same way.
+Patients (and whoever shares an image with them) are dealt to parts so that every part gets its
+share of each label's positives and negatives and of each pattern of views; where folds are wanted,
+everybody who may be learned from is dealt to these too, in the same way.
 """
 
 from __future__ import annotations
@@ -31,9 +31,13 @@ __all__ = [
     "parts_for",
 ]
 
-PARTS = ("stage1", "stage1-inner", "stage2", "stage2-inner", "test")
-TRAIN = PARTS[:4]
-Role = Literal["stage1", "stage1-inner", "stage2", "stage2-inner", "test"]
+# What networks and heads may learn from; calibration and test are never learned from.
+TRAIN = ("stage1", "stage1-inner", "stage2", "stage2-inner")
+_NOT_TEST = (*TRAIN, "calibration")
+PARTS = (*_NOT_TEST, "test")
+# Whom a calibration slice may take from a split that stands: nobody whom a network has seen.
+_LENDERS = ("stage2", "stage2-inner")
+Role = Literal["stage1", "stage1-inner", "stage2", "stage2-inner", "calibration", "test"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Split:
 
     Attributes:
         parts: study id to one of `PARTS`.
-        folds: study id to its fold, 0 to K - 1, for the studies outside test; empty without folds.
+        folds: study id to its fold, 0 to K - 1, for the studies of `TRAIN`; empty without folds.
     """
 
     parts: Mapping[str, str]
@@ -58,10 +62,16 @@ class Split:
         wanted = set(parts)
         return np.array([self.parts.get(str(s)) in wanted for s in studies], dtype=bool)
 
+    @property
+    def used(self) -> tuple[str, ...]:
+        """The parts in order; `calibration` only where somebody is in it."""
+        idle = set() if "calibration" in self.parts.values() else {"calibration"}
+        return tuple(part for part in PARTS if part not in idle)
+
     def counts(self) -> dict[str, int]:
-        """Studies per part, in the order of `PARTS`."""
+        """Studies per part that is used, in order."""
         counted = Counter(self.parts.values())
-        return {part: counted.get(part, 0) for part in PARTS}
+        return {part: counted.get(part, 0) for part in self.used}
 
     def fold_counts(self) -> list[int]:
         """Studies per fold; empty without folds."""
@@ -80,17 +90,21 @@ def parts_for(role: Role, protocol: Protocol, networks: Protocol) -> tuple[str, 
     Raises:
         ConfigError: stage two would see rows that trained its networks, without saying so.
     """
-    if role == "test":
-        return ("test",)
+    if role in ("test", "calibration"):
+        return (role,)
     inner = "-inner" if role.endswith("-inner") else ""
     everything = (f"stage1{inner}", f"stage2{inner}")
     trained = {
         "holdout": (f"stage1{inner}",),
         "frozen": (),
         "same-rows": everything,
+        "crossfit": everything,
     }[networks]
     if role.startswith("stage1"):
         return trained
+    if protocol == "crossfit" and networks != "frozen":
+        # Of each fold those that stand in it, whom its networks have never seen.
+        return everything
     if protocol == "same-rows":
         # The labelled ablation: exactly the rows that the networks were fitted on.
         return trained or everything
@@ -144,20 +158,20 @@ def make_split(
         ConfigError: `previous` has another number of folds.
     """
     groups = link_groups(patients, content, links)
-    wishes = _wishes(studies, groups, fixed, origins, previous)
+    wishes = _wishes(studies, groups, fixed, origins, previous, config)
     members = traits(labels, presence)
     shares = _shares(config)
     if names_test(fixed):
         # The others share what is left, whatever the fixed part's size.
         tested = {group for group, parts in wishes.items() if parts == ("test",)}
         rest = 1 - np.isin(groups, list(tested)).mean()
-        shares = np.array([*(shares[:4] / shares[:4].sum() * rest), 1 - rest])
+        shares = np.array([*(shares[:-1] / shares[:-1].sum() * rest), 1 - rest])
     allowed = {group: [PARTS.index(p) for p in parts] for group, parts in wishes.items()}
     dealt = deal(groups, allowed, members, shares.tolist(), config.seed)[groups]
     parts = {str(s): PARTS[part] for s, part in zip(studies, dealt, strict=True)}
     if not config.folds:
         return Split(parts)
-    training = np.flatnonzero(dealt != PARTS.index("test"))
+    training = np.flatnonzero(np.isin(dealt, [PARTS.index(part) for part in TRAIN]))
     return Split(
         parts, _folds(studies[training], groups[training], members[training], config, previous)
     )
@@ -170,7 +184,7 @@ def _folds(
     config: SplitConfig,
     previous: Split | None,
 ) -> dict[str, int]:
-    """The fold of every study outside test; those that stand stay."""
+    """The fold of every study that may be learned from; those that stand stay."""
     stands = previous.folds if previous is not None else {}
     if stands and max(stands.values()) + 1 != config.folds:
         raise ConfigError(
@@ -181,7 +195,7 @@ def _folds(
     n = int(own.max()) + 1 if len(own) else 0
     if n < config.folds:
         raise DataError(
-            f"{config.folds} folds need as many patients outside test, and there are {n}",
+            f"{config.folds} folds need as many patients to learn from, and there are {n}",
             cause="patients that share an image count as one",
             remedy="set split.folds lower, or to 0",
         )
@@ -209,10 +223,17 @@ def _wishes(
     fixed: TextArray | None,
     origins: TextArray | None,
     previous: Split | None,
+    config: SplitConfig,
 ) -> dict[int, tuple[str, ...]]:
     """For each group that is not free, the parts it may go to."""
     wishes: dict[int, tuple[tuple[str, ...], str]] = {}
     only = names_test(fixed)
+    # A calibration slice that is wanted later comes out of stage two: no network is stale for it.
+    lends = (
+        previous is not None
+        and config.calibration > 0
+        and "calibration" not in previous.parts.values()
+    )
     for i, (study, group) in enumerate(zip(map(str, studies), groups.tolist(), strict=True)):
         wanted: tuple[str, ...] | None = None
         holder = study
@@ -221,11 +242,14 @@ def _wishes(
             said = str(origins[i]) if origins is not None and origins[i] else "the split column"
             holder = f"{study} ({said})"
         elif only:
-            wanted = TRAIN
+            wanted = _NOT_TEST
             holder = f"{study} (not among the studies that are fixed as test)"
         stands = previous.parts.get(study) if previous is not None else None
         if stands is not None and (wanted is None or stands in wanted):
+            given = wanted
             wanted = (stands,)
+            if lends and stands in _LENDERS and (given is None or "calibration" in given):
+                wanted = (stands, "calibration")
         if wanted is None:
             continue
         held, other = wishes.setdefault(group, (wanted, holder))
@@ -245,25 +269,23 @@ def _wishes(
 
 def _parts_named(text: str, study: str) -> tuple[str, ...]:
     if text == "train":
-        return TRAIN
+        return _NOT_TEST
     if text in PARTS:
         return (text,)
     raise DataError(
         f"the split column says {text[:40]!r}",
         study=study,
-        remedy=f"use train, test, or one of {', '.join(TRAIN)}; blank lets mvp deal",
+        remedy=f"use train, test, or one of {', '.join(_NOT_TEST)}; blank lets mvp deal",
     )
 
 
 def _shares(config: SplitConfig) -> np.ndarray:
-    stage1 = 1 - config.test - config.stage2
-    inner = config.inner
+    stage1, stage2 = 1 - config.test - config.stage2, config.stage2 - config.calibration
+    fitted, inner = 1 - config.inner, config.inner
     return np.array(
         [
-            stage1 * (1 - inner),
-            stage1 * inner,
-            config.stage2 * (1 - inner),
-            config.stage2 * inner,
-            config.test,
+            *(stage1 * fitted, stage1 * inner),
+            *(stage2 * fitted, stage2 * inner),
+            *(config.calibration, config.test),
         ]
     )

@@ -77,10 +77,12 @@ def deal(
         allowed: bins that a group may go to, where it may not go to all; a group of one bin
             counts there before the others are dealt.
         traits: (row, trait) of 0 and 1, the first of them 1 for every row.
-        shares: of each bin, together 1.
+        shares: of each bin, together 1; a bin without a share takes only groups of one bin.
         seed: breaks ties.
     """
-    n, bins = int(groups.max()) + 1 if len(groups) else 0, range(len(shares))
+    n = int(groups.max()) + 1 if len(groups) else 0
+    # Where all others are full, an unwanted bin would lack least.
+    bins = [b for b, share in enumerate(shares) if share > 0]
     weight = np.zeros((n, traits.shape[1]))
     for column in range(traits.shape[1]):
         weight[:, column] = np.bincount(groups, traits[:, column], minlength=n)
@@ -102,7 +104,8 @@ def deal(
         queue = waiting[(dealt[waiting] < 0) & (weight[waiting, trait] > 0)]
         for group, row in zip(queue.tolist(), weight[queue].tolist(), strict=True):
             # The bin that lacks this trait most; then the one that lacks rows most.
-            best = max(allowed.get(group, bins), key=lambda b: (lacks[b][trait], lacks[b][0], -b))
+            open_to = [b for b in allowed.get(group, bins) if b in bins] or allowed[group]
+            best = max(open_to, key=lambda b: (lacks[b][trait], lacks[b][0], -b))
             dealt[group] = best
             mine = lacks[best]
             for index, value in enumerate(row):
