@@ -1,41 +1,30 @@
-"""`make bench`: every ratio in one run, alternating its two sides, medians of the pairs.
+"""`make bench`: ratios in one run, alternating their two sides, medians of the pairs.
 
-`python -m benchmarks network`, `inputs`, `store` and `heads` are its parts.
+Its parts are `python -m benchmarks network`, `inputs`, `store` and `heads`; without a name all of
+them run. What takes longer, or processes and options of its own, is run by itself:
+
+    python -m benchmarks.heads [ROWS]           an epoch of the perceptron; `heads` with other rows
+    python -m benchmarks.boosting [ROWS ...]    XGBoost from the store against one array
+    python -m benchmarks.sweep [ROWS] [WIDTH]   linear heads side by side against one by one
+    python -m benchmarks.scoring --rows N ...   `mvp score` over millions of studies
+    python -m benchmarks.saving --images N      training from the cache against every epoch anew
+    python -m benchmarks.extraction --images N  images a second against a plain script
 """
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 
 import torch
 
+from benchmarks.timing import paired
 from mvp.config import NetworkConfig
 from mvp.networks import Capture, build, inference
 from mvp.reports import grid
 
-
-def seconds(action: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    action()
-    return time.perf_counter() - started
-
-
-def paired(ours: Callable[[], object], other: Callable[[], object], pairs: int = 5) -> list[str]:
-    """Medians of both, and the median, least and greatest ratio ours / other of the pairs."""
-    ours(), other()
-    taken = [(seconds(ours), seconds(other)) for _ in range(pairs)]
-    ratios = sorted(a / b for a, b in taken)
-    mine, theirs = (statistics.median(side) for side in zip(*taken, strict=True))
-    middle = statistics.median(ratios)
-    return [
-        f"{mine * 1000:.0f} ms",
-        f"{theirs * 1000:.0f} ms",
-        f"{middle:.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}]",
-    ]
+PARTS = ("network", "inputs", "store", "heads")
 
 
 def hook(name: str, size: int, batch: int) -> list[str]:
@@ -81,7 +70,9 @@ def help_time() -> list[str]:
 
 
 def main() -> None:
-    which = set(sys.argv[1:]) or {"network", "inputs", "store", "heads"}
+    which = set(sys.argv[1:] or PARTS)
+    if unknown := which.difference(PARTS):
+        sys.exit(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     if "network" in which:
         torch.manual_seed(0)
         rows = [
@@ -95,7 +86,7 @@ def main() -> None:
     if "inputs" in which:
         from benchmarks import inputs
 
-        print(grid(inputs.table(paired)))
+        print(grid(inputs.table()))
     if "store" in which:
         from benchmarks import store
 
@@ -103,7 +94,7 @@ def main() -> None:
     if "heads" in which:
         from benchmarks import heads
 
-        heads.main()
+        heads.main(heads.ROWS)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.store import seconds
+from benchmarks.timing import timed
 from mvp.features import (
     FeatureKey,
     FeatureStore,
@@ -154,17 +154,17 @@ def child(way: str, folder: Path, rows: int) -> None:
         "mvp, bins in files": lambda: from_store(folder, rows, 0),
     }
     make_learner("xgboost")
-    memory, fitted = Memory(), []
+    memory = Memory()
     memory.start()
     started = time.process_time()
-    taken = seconds(lambda: fitted.append(ways[way]()))
+    taken, predict = timed(ways[way])
     processor = time.process_time() - started
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000
     anonymous = memory.most
     rng = np.random.default_rng(99)
     x = rng.standard_normal((TEST, WIDTH * len(VIEWS)), np.float32)
     y = x[:, :: WIDTH // 16].sum(axis=1) / 3 + rng.standard_normal(TEST) > 0
-    p = fitted[0](x).astype(np.float64)
+    p = predict(x).astype(np.float64)
     loss = -np.log(np.where(y, p, 1 - p)).mean()
     found = {"seconds": taken, "processor": processor, "most": most, "anonymous": anonymous}
     print(json.dumps({**found, "loss": loss}))

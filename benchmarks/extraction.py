@@ -87,18 +87,9 @@ def plain(folder: Path, name: str, workers: int) -> Callable[[], int]:
     return run
 
 
-def with_mvp(folder: Path, name: str, engine: str, later: bool) -> Callable[[], int]:
-    """A new workspace and files that nobody has looked at; later, an earlier run's export."""
-    import mvp.networks.engines  # noqa: F401 - imports are not what is measured
-    from mvp import pipeline
-    from mvp.pipeline import _extract  # noqa: F401
-
-    earlier = sorted(folder.glob(f"{name}-{engine}-*/engines"))
-    workspace = Path(tempfile.mkdtemp(prefix=f"{name}-{engine}-", dir=folder))
-    if later:
-        shutil.copytree(earlier[-1], workspace / "engines")
-    (workspace / "mvp.toml").write_text(
-        f"""protocol = "frozen"
+def settings(name: str, engine: str) -> str:
+    """mvp.toml of a workspace beside the films."""
+    return f"""protocol = "frozen"
 [data]
 table = "../table.csv"
 root = ".."
@@ -114,7 +105,19 @@ fit = "stretch"
 engine = "{engine}"
 batch_size = {BATCH}
 """
-    )
+
+
+def with_mvp(folder: Path, name: str, engine: str, later: bool) -> Callable[[], int]:
+    """A new workspace and files that nobody has looked at; later, an earlier run's export."""
+    import mvp.networks.engines  # noqa: F401 - imports are not what is measured
+    from mvp import pipeline
+    from mvp.pipeline import _extract  # noqa: F401
+
+    earlier = sorted(folder.glob(f"{name}-{engine}-*/engines"))
+    workspace = Path(tempfile.mkdtemp(prefix=f"{name}-{engine}-", dir=folder))
+    if later:
+        shutil.copytree(earlier[-1], workspace / "engines")
+    (workspace / "mvp.toml").write_text(settings(name, engine))
 
     def run() -> int:
         done = pipeline.extract(workspace, progress=False)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.__main__ import paired
+from benchmarks.timing import paired
 from mvp.features import (
     FeatureKey,
     FeatureStore,
@@ -98,8 +98,7 @@ class Side:
         self.optimiser.step()
 
 
-def main() -> None:
-    rows = int(sys.argv[1]) if len(sys.argv) > 1 and sys.argv[1].isdigit() else ROWS
+def main(rows: int) -> None:
     torch.manual_seed(0)
     learner, targets = MLPLearner(), (Target("a"),)
     labels = Labels(targets, np.random.default_rng(0).integers(0, 2, (rows, 1)).astype(np.float32))
@@ -135,4 +134,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else ROWS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks.timing import paired
 from mvp.config import TransformConfig
 from mvp.data.loading import Request, load_instances
 from mvp.data.reading.readers import Limits, read_stack
@@ -56,7 +56,7 @@ def by_threads(files: list[str]) -> None:
         list(pool.map(one, files))
 
 
-def table(paired: Callable[..., list[str]]) -> list[list[str]]:
+def table() -> list[list[str]]:
     """Time for the same files, through decoders and by threads, and their ratio."""
     kinds = [("1024² JPEG", "a.jpg", 1024, "uint8"), ("64² PNG", "b.png", 64, "uint8")]
     kinds += [("2000² PNG, 16 bit", "c.png", 2000, "uint16")]

@@ -13,15 +13,14 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.extraction import BATCH, SIZE, write_films, write_weights
+from benchmarks.extraction import BATCH, settings, write_films, write_weights
+from benchmarks.timing import timed
 from mvp import pipeline
 from mvp.data.inputs import Inputs
 from mvp.data.loading import Request
@@ -48,24 +47,7 @@ LEARNERS = (
 
 def workspace(folder: Path, name: str) -> Path:
     place = Path(tempfile.mkdtemp(prefix="saving-", dir=folder))
-    (place / "mvp.toml").write_text(
-        f"""protocol = "frozen"
-[data]
-table = "../table.csv"
-root = ".."
-[views.frontal]
-[labels.finding]
-[network]
-name = "{name}"
-weights = "../{name}.pth"
-[transform]
-size = {SIZE}
-fit = "stretch"
-[extract]
-engine = "torch"
-batch_size = {BATCH}
-"""
-    )
+    (place / "mvp.toml").write_text(settings(name, "torch"))
     return place
 
 
@@ -134,16 +116,10 @@ def truth(project: Project) -> Tensor:
     return torch.from_numpy(project.manifest.labels.values[:, 0])
 
 
-def seconds(action: Callable[[], Any]) -> tuple[float, Any]:
-    started = time.perf_counter()
-    result = action()
-    return time.perf_counter() - started, result
-
-
 def epochs(folder: Path, name: str) -> list[list[str]]:
     pipeline.extract(workspace(folder, name), progress=False)  # libraries and files are warm
-    once, a = seconds(lambda: cached(workspace(folder, name)))
-    always, b = seconds(lambda: live(workspace(folder, name)))
+    once, a = timed(lambda: cached(workspace(folder, name)))
+    always, b = timed(lambda: live(workspace(folder, name)))
     same = "equal bit for bit" if torch.equal(a, b) else f"differ by {(a - b).abs().max():.1e}"
     return [
         [f"{EPOCHS} epochs of a linear head, {name}", "seconds"],
@@ -157,13 +133,13 @@ def epochs(folder: Path, name: str) -> list[list[str]]:
 def learners(folder: Path, name: str) -> list[list[str]]:
     """Ten learners: each with its own extraction, and all from one."""
     one = workspace(folder, name)
-    extraction, _ = seconds(lambda: pipeline.extract(one, progress=False))
+    extraction, _ = timed(lambda: pipeline.extract(one, progress=False))
     rows, fits, alone = [], 0.0, 0.0
     for learner in LEARNERS:
-        fit, _ = seconds(lambda learner=learner: fitted(one, learner))
+        fit, _ = timed(lambda learner=learner: fitted(one, learner))
         own = workspace(folder, name)
-        again, _ = seconds(lambda own=own: pipeline.extract(own, progress=False))
-        end, _ = seconds(lambda own=own, learner=learner: fitted(own, learner))
+        again, _ = timed(lambda own=own: pipeline.extract(own, progress=False))
+        end, _ = timed(lambda own=own, learner=learner: fitted(own, learner))
         shutil.rmtree(own)
         fits, alone = fits + fit, alone + again + end
         rows.append([learner.rpartition(".")[2], f"{fit:.2f}", f"{fit / extraction:.1%}"])

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from benchmarks.timing import seconds
 from mvp.features import FeatureKey, FeatureStore, StudyRows, Writer, row_id, table_from_stores
 from mvp.features.rows import pack
 from mvp.files import digest_bytes
@@ -200,12 +201,6 @@ KINDS: tuple[type[Memmap], ...] = (
     ZarrUncompressed,
     Zarr,
 )
-
-
-def seconds(action: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    action()
-    return time.perf_counter() - started
 
 
 def paired(ours: Callable[[], object], base: Callable[[], object], pairs: int) -> tuple[float, str]:

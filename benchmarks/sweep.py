@@ -14,7 +14,7 @@ import sys
 import numpy as np
 import torch
 
-from benchmarks.__main__ import seconds
+from benchmarks.timing import seconds
 from mvp.features import FeatureTable, table_from_arrays
 from mvp.learners import Head
 from mvp.learners.many_linear import LinearHead, ManyLinear, fit_many_linear

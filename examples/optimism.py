@@ -215,7 +215,7 @@ def read_seed(folder: Path, seed: int, *, progress: bool = True) -> Reading:
             own[name] = row.own
             test[name] = row.test
         if protocol == "holdout":
-            # Both views are alike; the better one on test favours what the fusion has to beat.
+            # Chosen on test, which favours what the fusion has to beat.
             test["best view"] = max(areas[view] for view in VIEWS)
             test["mean of views"] = areas["mean"]
     return Reading(seed, test, own)
@@ -231,7 +231,7 @@ def folds_of(folder: Path) -> int:
 def measure(
     folder: Path,
     seeds: Sequence[int] = range(10),
-    train: int = 600,
+    train: int = 300,
     test: int = 1500,
     folds: int = 5,
     epochs: int = 30,
@@ -262,7 +262,7 @@ def main() -> None:
     """Read the options, measure, and print the table."""
     options = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     options.add_argument("--seeds", type=int, default=10, help="how many (default: 10)")
-    options.add_argument("--train", type=int, default=600, help="studies to learn from")
+    options.add_argument("--train", type=int, default=300, help="studies to learn from")
     options.add_argument("--test", type=int, default=1500, help="studies of the test part")
     options.add_argument("--folds", type=int, default=5, help="of crossfit (default: 5)")
     options.add_argument("--epochs", type=int, default=30, help="of every network (default: 30)")

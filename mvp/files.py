@@ -23,6 +23,7 @@ PARTIAL = ".partial-"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 # The same in a text of many lines; one that has line breaks of its own is looked at by itself.
 _FORMULA_LINE = re.compile(f"\\n'*[{re.escape(''.join(_FORMULA))}]")
+_QUOTED = re.compile('[,"\\r\\n]')
 _UNNAMED: int = getattr(os, "O_TMPFILE", 0)
 
 
@@ -50,6 +51,13 @@ def safe_cells(texts: Sequence[str]) -> list[str]:
     return [safe_cell(text) for text in texts]
 
 
+def quoted_cells(texts: Sequence[str]) -> list[str]:
+    """Cells as they stand in a CSV file, those in quotes that would be taken apart without."""
+    if _QUOTED.search("\0".join(texts)) is None:
+        return list(texts)
+    return ['"' + t.replace('"', '""') + '"' if _QUOTED.search(t) else t for t in texts]
+
+
 def plain_cell(cell: str) -> str:
     """What `safe_cell` was given."""
     escaped = cell.startswith("'") and cell.lstrip("'").startswith(_FORMULA)
@@ -61,10 +69,11 @@ def digest_bytes(data: bytes | memoryview) -> str:
     return hashlib.blake2b(data, digest_size=DIGEST_BYTES).hexdigest()
 
 
-def digest_file(path: Path) -> str:
-    """The digest of a file's content, read in blocks."""
+def digest_file(path: Path, offset: int = 0) -> str:
+    """The digest of a file's content from `offset` on, read in blocks."""
     state = hashlib.blake2b(digest_size=DIGEST_BYTES)
     with path.open("rb") as stream:
+        stream.seek(offset)
         while block := stream.read(1 << 20):
             state.update(block)
     return state.hexdigest()

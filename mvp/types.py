@@ -77,6 +77,11 @@ class Labels:
         """The labels of some rows, in that order."""
         return Labels(self.targets, self.values[np.asarray(rows)])
 
+    def only(self, columns: Sequence[int]) -> Labels:
+        """The same studies with some of the targets, by number, in that order."""
+        kept = list(columns)
+        return Labels(tuple(self.targets[i] for i in kept), self.values[:, kept])
+
 
 def output_slices(targets: Sequence[Target]) -> list[slice]:
     """For each target, where its outputs stand among all output columns."""

@@ -1,6 +1,8 @@
 """Files are published whole or not at all."""
 
+import csv
 import errno
+import io
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +17,7 @@ from mvp.files import (
     digest_bytes,
     digest_file,
     digest_json,
+    quoted_cells,
     read_json,
     replacing,
     tidy,
@@ -182,3 +185,11 @@ def test_tidy_removes_what_is_named_and_no_more(tmp_path):
     tidy(tmp_path, lambda p: p.suffix == ".tmp")
     assert names(tmp_path) == ["c"]
     tidy(tmp_path / "none", lambda p: True)
+
+
+def test_cells_are_quoted_as_the_csv_module_does():
+    cells = ["a", "a,b", 'say "no"', "two\nlines", "\r", " a", "'=1", "é", "a;b", "a\tb", '"']
+    stream = io.StringIO(newline="")
+    csv.writer(stream).writerow(cells)
+    assert ",".join(quoted_cells(cells)) + "\r\n" == stream.getvalue()
+    assert quoted_cells(["a", "b"]) == ["a", "b"]

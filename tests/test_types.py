@@ -32,6 +32,13 @@ def test_rows_are_selected_in_the_order_given():
     assert chosen.known.tolist() == [known[1], known[0], known[0]]
 
 
+def test_some_targets_are_taken_in_the_order_given():
+    chosen = labels().only([2, 1])
+    assert chosen.targets == (TARGETS[2], TARGETS[1])
+    np.testing.assert_array_equal(chosen.values, [[NAN, 2], [0, NAN]])
+    assert labels().only([]).values.shape == (2, 0)
+
+
 @pytest.mark.parametrize("shape", [(2,), (2, 2), (2, 3, 1)])
 def test_values_of_another_shape_are_refused(shape):
     with pytest.raises(ValueError, match="labels have shape"):

@@ -7,9 +7,9 @@ own generator, and gives a new tensor of the same shape in [0, 1].
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
-import torchvision.transforms.v2.functional as kernels
 from torch import Generator, Tensor
 
 from mvp.config import AugmentConfig
@@ -23,15 +23,15 @@ def gamma(row: Tensor, draw: Tensor, config: AugmentConfig, _: Generator) -> Ten
     """A power from 1 / (1 + gamma) to 1 + gamma, as often below one as above."""
     power = (1 + config.gamma) ** (2 * float(draw[12]) - 1)
     # Sampling at the edge of the image can leave a value just outside.
-    return kernels.adjust_gamma(row.clamp(0, 1), power)
+    return _kernels().adjust_gamma(row.clamp(0, 1), power)
 
 
 def colour(row: Tensor, draw: Tensor, config: AugmentConfig, _: Generator) -> Tensor:
     """Saturation and hue; grey has neither."""
     if config.saturation:
-        row = kernels.adjust_saturation(row, 1 + config.saturation * (2 * float(draw[13]) - 1))
+        row = _kernels().adjust_saturation(row, 1 + config.saturation * (2 * float(draw[13]) - 1))
     if config.hue:
-        row = kernels.adjust_hue(row.clamp(0, 1), config.hue * (2 * float(draw[14]) - 1))
+        row = _kernels().adjust_hue(row.clamp(0, 1), config.hue * (2 * float(draw[14]) - 1))
     return row
 
 
@@ -40,7 +40,7 @@ def blur(row: Tensor, draw: Tensor, config: AugmentConfig, _: Generator) -> Tens
     sigma = max(config.blur * float(draw[15]), 1e-3)
     # Three standard deviations to either side, and never more than there is to mirror.
     reach = min(math.ceil(3 * sigma), min(row.shape[2:]) - 1)
-    return kernels.gaussian_blur(row, [2 * reach + 1] * 2, [sigma, sigma])
+    return _kernels().gaussian_blur(row, [2 * reach + 1] * 2, [sigma, sigma])
 
 
 def add_noise(row: Tensor, draw: Tensor, config: AugmentConfig, chance: Generator) -> Tensor:
@@ -64,4 +64,11 @@ def erase(row: Tensor, draw: Tensor, config: AugmentConfig, _: Generator) -> Ten
     wide = min(width, max(1, round(math.sqrt(area / aspect))))
     top = int(float(draw[20]) * (height - tall + 1))
     left = int(float(draw[21]) * (width - wide + 1))
-    return kernels.erase(row, top, left, tall, wide, torch.zeros((), device=row.device))
+    return _kernels().erase(row, top, left, tall, wide, torch.zeros((), device=row.device))
+
+
+def _kernels() -> Any:
+    # Half of the time that a verb takes to start, and most verbs change no image.
+    import torchvision.transforms.v2.functional as kernels
+
+    return kernels

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mvp.errors import DataError
-from mvp.features.block import Aggregate, ArrayBlock, Bags, Block, over_instances
+from mvp.features.block import Aggregate, ArrayBlock, Bags, Block, instances_of, over_instances
 from mvp.features.table import FeatureTable
 from mvp.types import FloatArray, IntArray
 
@@ -55,9 +55,7 @@ class InstanceBlock:
         """All instances of these studies, the same in every draw; see `Block`."""
         counts = self.counts[rows]
         starts = (np.cumsum(self.counts) - self.counts)[rows]
-        first = np.cumsum(counts) - counts
-        every = np.arange(counts.sum()) + np.repeat(starts - first, counts)
-        return Bags(np.asarray(self.values[every]), counts)
+        return Bags(np.asarray(self.values[instances_of(starts, counts)]), counts)
 
     def read(self, rows: IntArray, draws: IntArray | None = None) -> FloatArray:
         """(len(rows), width) float32, NaN where there is no instance; see `Block`."""

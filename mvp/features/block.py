@@ -129,6 +129,17 @@ def of_draws(values: FloatArray, draws: IntArray | None) -> FloatArray:
     return np.asarray(values[np.arange(len(values)), draws])
 
 
+def instances_of(starts: IntArray, counts: IntArray) -> IntArray:
+    """(instance,) where the instances of some studies stand, one study after the other.
+
+    Args:
+        starts: (study,) where those of each begin.
+        counts: (study,) how many each has; 0 is none.
+    """
+    first = np.cumsum(counts) - counts
+    return np.arange(counts.sum()) + np.repeat(starts - first, counts)
+
+
 def over_instances(values: FloatArray, counts: IntArray, aggregate: Aggregate) -> FloatArray:
     """(study, feature) mean or maximum of bags, none of them empty.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from mvp.errors import StaleError, StoreDamagedError
-from mvp.features.block import Aggregate, Bags, of_draws, over_instances
+from mvp.features.block import Aggregate, Bags, instances_of, of_draws, over_instances
 from mvp.features.keystore import KeyStore
 from mvp.features.reading import SegmentGoneError
 from mvp.features.rows import StudyRows
@@ -148,9 +148,7 @@ class StoreBlock:
 
     def _instances(self, rows: IntArray) -> FloatArray:
         """(instance, all stored numbers) of these studies, one after the other."""
-        counts, starts = self._counts[rows], self._starts[rows]
-        first = np.cumsum(counts) - counts
-        every = np.arange(counts.sum()) + np.repeat(starts - first, counts)
+        every = instances_of(self._starts[rows], self._counts[rows])
         return self._store.read_places(self._places[every])
 
 

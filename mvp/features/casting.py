@@ -11,6 +11,11 @@ from mvp.errors import DataError
 from mvp.types import FloatArray
 
 _HALF_EXPONENT = np.uint16(0x7C00)
+# Sign, exponent and fraction of a half, shifted to where a single has them; what is then missing is
+# the difference between the offsets of both exponents, 127 - 15.
+_WIDE_BITS = np.uint32(0x8FFFE000).view(np.int32)
+_WIDE_SCALE = np.float32(2.0**112)
+_WIDENED = 1 << 16
 
 
 def finite_rows(values: NDArray[np.floating]) -> NDArray[np.bool_]:
@@ -34,6 +39,24 @@ def all_finite(values: NDArray[np.floating]) -> bool:
         bits = np.ascontiguousarray(values).view(np.uint16)
         return not bool(((bits & _HALF_EXPONENT) == _HALF_EXPONENT).any())
     return bool(np.isfinite(values).all())
+
+
+def widen(halves: NDArray[np.float16], out: FloatArray) -> None:
+    """float16 as float32, exact; as `out[:] = halves`, which takes three times as long.
+
+    Args:
+        halves: (row, width), all of them finite.
+        out: (row, width).
+    """
+    # NumPy converts halves one by one; these are three steps at the speed of integers, of so few
+    # rows at a time that they stay in the processor's cache.
+    size = max(1, _WIDENED // max(1, halves.shape[1]))
+    for start in range(0, len(halves), size):
+        part = out[start : start + size]
+        bits = part.view(np.int32)
+        np.left_shift(halves[start : start + size].view(np.int16), 13, out=bits, dtype=np.int32)
+        bits &= _WIDE_BITS
+        part *= _WIDE_SCALE
 
 
 def storable(values: FloatArray, rejected: Iterable[int], dtype: str) -> NDArray[np.floating]:

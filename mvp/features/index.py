@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvp.features.rows import ROW_ID_BYTES, RowIds
+from mvp.features.sorted_keys import search
 from mvp.files import DIGEST_BYTES
 from mvp.types import BoolArray, IntArray
 
@@ -66,18 +67,13 @@ class RowIndex:
 
     def find(self, ids: RowIds) -> IntArray:
         """(n, 2) segment number and row of each id (n, 20); -1 for one that is not there."""
+
+        def agrees(numbers: IntArray, at: IntArray) -> BoolArray:
+            return np.asarray((self._ids[at] == ids[numbers]).all(axis=1))
+
+        at = search(self._hashes, hashes(ids), agrees)
         found = np.full((len(ids), 2), -1, np.int64)
-        keys = hashes(ids)
-        at = np.searchsorted(self._hashes, keys)
-        left = np.arange(len(ids))
-        while len(left):
-            # Different rows may share a hash: step on until the id itself agrees.
-            left = left[at[left] < len(self._hashes)]
-            left = left[self._hashes[at[left]] == keys[left]]
-            same = (self._ids[at[left]] == ids[left]).all(axis=1)
-            found[left[same]] = self._places[at[left[same]]]
-            left = left[~same]
-            at[left] += 1
+        found[at >= 0] = self._places[at[at >= 0]]
         return found
 
     def ids(self) -> RowIds:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
@@ -46,6 +47,7 @@ class KeyStore:
         self.storage, self.folder, self.key = storage, folder, key
         self.claims = Claims(storage, f"{folder}/claims", lease_s)
         self._reader = UnitReader()
+        self._lock = threading.RLock()
         self._shelf = Shelf(storage, f"{folder}/segments")
         self._before: GrowingIndex | None = None
         self.refresh()
@@ -67,9 +69,10 @@ class KeyStore:
 
     def refresh(self, *, gone: bool = False) -> None:
         """See what other processes have done since; `gone`: also what they have taken away."""
-        self._shelf.refresh(gone=gone)
-        self._before = self.__dict__.pop("_index", self._before)
-        self.__dict__.pop("rejected", None)
+        with self._lock:
+            self._shelf.refresh(gone=gone)
+            self._before = self.__dict__.pop("_index", self._before)
+            self.__dict__.pop("rejected", None)
 
     @cached_property
     def _index(self) -> GrowingIndex:
@@ -100,7 +103,8 @@ class KeyStore:
 
     def has_ids(self, ids: RowIds) -> BoolArray:
         """(n,) whether each row of (n, 20) can be read."""
-        return np.asarray(self._index.find(ids)[:, 0] >= 0)
+        with self._lock:
+            return np.asarray(self._index.find(ids)[:, 0] >= 0)
 
     def let_go(self) -> None:
         """Take the pages of units that were read out of memory; reading them again brings them."""
@@ -146,9 +150,10 @@ class KeyStore:
             StoreDamagedError: a row is not found, and part of the store cannot be read: nobody
                 knows whether the row stood there.
         """
-        places = self._index.find(ids)
-        if self.problems and (places < 0).any():
-            raise self.problems[0]
+        with self._lock:  # or another thread might look again meanwhile
+            places = self._index.find(ids)
+            if self.problems and (places < 0).any():
+                raise self.problems[0]
         return places
 
     def read(self, rows: Sequence[bytes]) -> FloatArray:

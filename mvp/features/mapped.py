@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mvp.files import DIGEST_BYTES
+from mvp.files import digest_file
 from mvp.types import IntArray
 
 # Less than this is read into memory as it is.
 LARGE = 8 << 20
-_BLOCK = 4 << 20
 # Rows that are taken before the pages around them are let go.
 _TAKEN = 8192
 # Files that were found whole by this process, and what they were then.
@@ -66,12 +64,7 @@ def is_whole(path: Path, digest: str, offset: int = 0) -> bool:
     stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
     if _whole.get((path, digest)) == stamp:
         return True
-    state = hashlib.blake2b(digest_size=DIGEST_BYTES)
-    with path.open("rb") as stream:
-        stream.seek(offset)
-        while block := stream.read(_BLOCK):
-            state.update(block)
-    if state.hexdigest() != digest:
+    if digest_file(path, offset) != digest:
         return False
     _whole[path, digest] = stamp
     return True

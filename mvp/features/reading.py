@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvp.errors import StorageError
-from mvp.features.casting import finite_rows
+from mvp.features.casting import finite_rows, widen
 from mvp.features.layout import CRC_BYTES
 from mvp.features.ledger import LedgerEntry
 from mvp.features.mapped import let_go
@@ -121,7 +121,11 @@ class UnitReader:
             return
         unit = self.unit(segment, entry)
         flat = unit.reshape(len(unit), -1)
-        if wanted[-1] - wanted[0] == len(wanted) - 1 and (wanted[1:] > wanted[:-1]).all():
+        run = wanted[-1] - wanted[0] == len(wanted) - 1 and (wanted[1:] > wanted[:-1]).all()
+        # The unit was found finite, but for rows that were rejected.
+        if isinstance(here, slice) and flat.dtype == np.float16 and not entry.rejected:
+            widen(flat[wanted[0] : wanted[-1] + 1] if run else flat[wanted], out[here])
+        elif run:
             out[here] = flat[wanted[0] : wanted[-1] + 1]
         elif isinstance(here, slice) and flat.dtype == out.dtype:
             # The rows were found in an index, so none is out of bounds; "raise" would copy twice.

@@ -9,6 +9,7 @@ Of one key in 4,096 memory keeps a copy; the others are read in runs when they a
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -29,7 +30,7 @@ _SORTED = 1 << 21
 
 
 class SortedKeys:
-    """The keys in a file that `write_sorted` wrote.
+    """The keys in a file that `write_sorted` wrote; it is open until the object is gone.
 
     Args:
         path: the file.
@@ -39,6 +40,8 @@ class SortedKeys:
 
     def __init__(self, path: Path, count: int, offset: int = 0) -> None:
         self._stream = path.open("rb", buffering=0)
+        # Open for as long as anybody may look something up: the name may be gone by then.
+        weakref.finalize(self, self._stream.close)
         self._count, self._offset = count, offset
         starts = range(0, count, _FENCE)
         self._fences = np.array([self._keys(at, at + 1)[0] for at in starts], np.uint64)
@@ -111,6 +114,30 @@ class SortedKeys:
                 raise OSError("the file of sorted keys was cut while it was read")
             data += more
         return data
+
+
+def search(
+    ordered: Keys, wanted: Keys, agrees: Callable[[IntArray, IntArray], BoolArray]
+) -> IntArray:
+    """(n,) for each key wanted the first place in `ordered` that is the one meant, -1 for none.
+
+    Args:
+        ordered: (m,) keys, ascending, all in memory.
+        wanted: (n,) those that are looked for.
+        agrees: asked of numbers among `wanted` (k,) and places in `ordered` (k,), for equal keys:
+            (k,) which are meant.
+    """
+    found = np.full(len(wanted), -1, np.int64)
+    at, left = np.searchsorted(ordered, wanted), np.arange(len(wanted))
+    while len(left):
+        # Different things may share a key: step on until the one meant is there.
+        left = left[at[left] < len(ordered)]
+        left = left[ordered[at[left]] == wanted[left]]
+        same = agrees(left, at[left])
+        found[left[same]] = at[left[same]]
+        left = left[~same]
+        at[left] += 1
+    return found
 
 
 def write_sorted(

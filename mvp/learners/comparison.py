@@ -43,7 +43,7 @@ class HeadFamily:
         outputs = self.fusion.outputs
         result: dict[str, FloatArray] = {}
         for view in self.models[:-2]:
-            result[view] = self._single(view, table, outputs)
+            result[view] = opinion(self.singles[view], view, table, outputs)
         if result:
             result[MEAN] = nan_mean(list(result.values()))
         result[FUSION] = self.fused(table)
@@ -57,14 +57,23 @@ class HeadFamily:
             values[seen] = self.fusion.predict(table if seen.all() else table.select(seen))
         return values
 
-    def _single(self, view: str, table: FeatureTable, outputs: Sequence[str]) -> FloatArray:
-        head, own = self.singles[view], table.only([view])
-        values = np.full((len(table), len(outputs)), np.nan, np.float32)
-        seen = own.presence[:, 0]
-        if seen.any():
-            columns = np.array([outputs.index(name) for name in head.outputs])
-            values[np.ix_(np.flatnonzero(seen), columns)] = head.predict(own.select(seen))
-        return values
+
+def opinion(head: Head, view: str, table: FeatureTable, outputs: Sequence[str]) -> FloatArray:
+    """(study, output) what the head of one view says; NaN where it cannot say anything.
+
+    Args:
+        head: fitted on the view, for all of the outputs or some.
+        view: its name.
+        table: features of that view and maybe others.
+        outputs: names of the columns wanted.
+    """
+    own = table.only([view])
+    values = np.full((len(table), len(outputs)), np.nan, np.float32)
+    seen = own.presence[:, 0]
+    if seen.any():
+        columns = np.array([outputs.index(name) for name in head.outputs])
+        values[np.ix_(np.flatnonzero(seen), columns)] = head.predict(own.select(seen))
+    return values
 
 
 def nan_mean(values: Sequence[FloatArray]) -> FloatArray:

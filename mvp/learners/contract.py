@@ -14,6 +14,7 @@ from mvp.errors import MvpError
 from mvp.features import FeatureTable, table_from_arrays
 from mvp.learners.base import CONTRACT, Learner
 from mvp.learners.head import Head
+from mvp.learners.registry import find_learner, make_learner
 from mvp.learners.search import what_is_wrong
 from mvp.learners.watching import is_pickle, unchanged_random_states
 from mvp.types import FloatArray, Labels, Target, output_slices
@@ -84,8 +85,7 @@ def check_labels_apart(factory: str | Callable[..., Learner], **options: Any) ->
     output = labels.outputs.index(TARGETS[2].name)
     known = labels.known[:, column]
     together = _fitted(make, table, labels, None)
-    alone = Labels(labels.targets[column : column + 1], labels.values[known, column : column + 1])
-    apart = _fitted(make, table.select(known), alone, None)
+    apart = _fitted(make, table.select(known), labels.only([column]).select(known), None)
     assert np.allclose(together.predict(table)[:, output], apart.predict(table)[:, 0], atol=1e-6), (
         f"a label that is known in {known.mean():.0%} of the rows is fitted otherwise than on "
         "these rows alone"
@@ -130,8 +130,6 @@ def synthetic_studies(
 def _maker(
     factory: str | Callable[..., Learner], options: dict[str, Any]
 ) -> Callable[..., Learner]:
-    from mvp.learners.registry import find_learner, make_learner
-
     if isinstance(factory, str):
         find_learner(factory)
         return lambda **extra: make_learner(factory, {**options, **extra})

@@ -34,6 +34,8 @@ class FusionNet(nn.Module):
 
     def forward(self, features: Tensor, presence: Tensor) -> Tensor:
         """Logits (row, output) from features (row, Σ feature) and presence (row, view) bool."""
+        if not self.training and bool(presence.all()):
+            return self.out(self.body(features))  # nothing to put a token for
         there = presence.repeat_interleave(
             torch.tensor(self.widths, device=presence.device), dim=1, output_size=len(self.token)
         )

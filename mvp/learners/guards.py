@@ -23,6 +23,11 @@ def class_counts(labels: Labels) -> list[dict[str, int]]:
     ]
 
 
+def learnable(labels: Labels) -> list[int]:
+    """Numbers of the targets of which two classes at least are known."""
+    return [i for i, c in enumerate(class_counts(labels)) if sum(n > 0 for n in c.values()) > 1]
+
+
 def require_two_classes(labels: Labels) -> None:
     """Refuse labels that cannot be learned.
 

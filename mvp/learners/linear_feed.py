@@ -37,6 +37,13 @@ class LinearFeed:
     A regression is defined in the scale of the rows in which its label is known. Multiplying its
     coefficients by `ratio` (and adding to the presence what `offset` says) brings them to the
     common scale, so that all share the products with the features.
+
+    Args:
+        table: features of the studies that are learned from.
+        labels: theirs; those that are used are binary.
+        subsets: names of the views of each subset.
+        limit: bytes of features that are held in memory; of more, each pass reads them anew.
+        device: where blocks and labels are put.
     """
 
     def __init__(

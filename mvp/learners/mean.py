@@ -12,8 +12,8 @@ from mvp.errors import ConfigError, DataError
 from mvp.features.table import FeatureTable
 from mvp.files import read_json, write_json
 from mvp.learners.base import Validation, stored_options
-from mvp.learners.comparison import nan_mean
-from mvp.learners.guards import class_counts
+from mvp.learners.comparison import nan_mean, opinion
+from mvp.learners.guards import learnable
 from mvp.learners.head import Head
 from mvp.learners.search import search_space
 from mvp.types import FloatArray, Labels, one_hot
@@ -77,15 +77,15 @@ class MeanLearner:
         self._heads: dict[str, Head] = {}
         for view in table.views:
             own, some = _with_view(table, labels, view)
-            kept = _teachable(some)
+            kept = learnable(some)
             if not kept:
                 continue
             stop = None
             if validation is not None:
                 held_out, known = _with_view(*validation, view)
-                stop = (held_out, _columns(known, kept)) if len(held_out) else None
+                stop = (held_out, known.only(kept)) if len(held_out) else None
             self._heads[view] = Head.fit(
-                self.of, self.options, own, _columns(some, kept), validation=stop, seed=seed
+                self.of, self.options, own, some.only(kept), validation=stop, seed=seed
             )
         said = {name for head in self._heads.values() for name in head.outputs}
         for target in labels.targets:
@@ -99,16 +99,7 @@ class MeanLearner:
 
     def predict(self, table: FeatureTable) -> FloatArray:
         """(study, output) float32 probabilities; see `Learner.predict`."""
-        opinions = [np.full((len(table), len(self._outputs)), np.nan, np.float32)]
-        for view, head in self._heads.items():
-            own = table.only([view])
-            rows = np.flatnonzero(own.presence[:, 0])
-            if len(rows):
-                said = np.full_like(opinions[0], np.nan)
-                columns = np.array([self._outputs.index(name) for name in head.outputs])
-                said[np.ix_(rows, columns)] = head.predict(own.select(rows))
-                opinions.append(said)
-        mean = nan_mean(opinions)
+        mean = nan_mean([opinion(h, v, table, self._outputs) for v, h in self._heads.items()])
         return np.where(np.isnan(mean), self._prevalence, mean)
 
     def save(self, folder: Path) -> None:
@@ -143,13 +134,3 @@ def _with_view(table: FeatureTable, labels: Labels, view: str) -> tuple[FeatureT
     own = table.only([view])
     rows = np.flatnonzero(own.presence[:, 0])
     return own.select(rows), labels.select(rows)
-
-
-def _teachable(labels: Labels) -> list[int]:
-    """The labels of which two classes are known."""
-    counts = class_counts(labels)
-    return [i for i, count in enumerate(counts) if sum(n > 0 for n in count.values()) > 1]
-
-
-def _columns(labels: Labels, kept: list[int]) -> Labels:
-    return Labels(tuple(labels.targets[i] for i in kept), labels.values[:, kept])

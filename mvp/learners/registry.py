@@ -25,8 +25,8 @@ def find_learner(name: str) -> type[Learner]:
     """The class of a learner.
 
     Args:
-        name: an entry point's name in the group `mvp.learners` (`mlp`, `xgboost`, `logistic`, or
-            a plugin's), or a dotted path `package.module.Class` to a class with the four
+        name: an entry point's name in the group `mvp.learners` (`mlp`, `xgboost`, `logistic`, …
+            or a plugin's), or a dotted path `package.module.Class` to a class with the four
             methods of `Learner` or to a classifier of scikit-learn.
 
     Raises:

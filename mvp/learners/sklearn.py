@@ -18,7 +18,7 @@ from mvp.errors import ConfigError, DataError
 from mvp.features.table import FeatureTable
 from mvp.files import read_json, write_json
 from mvp.learners.base import Validation
-from mvp.learners.linear import linear_models
+from mvp.learners.linear import dump_plain, is_plain, linear_models, load_plain
 from mvp.learners.registry import import_dotted
 from mvp.learners.safe_skops import dump, load
 from mvp.learners.search import SKLEARN_SPACES, Spec
@@ -126,13 +126,16 @@ class SklearnLearner:
         return columns
 
     def save(self, folder: Path) -> None:
-        """`model-<i>.skops` and `scaler-<i>.npy` per target, and `sklearn.json`.
+        """`model-<i>.npz` or `.skops` and `scaler-<i>.npy` per target, and `sklearn.json`.
 
         Raises:
             ConfigError: the classifier holds types that cannot be stored without pickle.
         """
         for index, (scaler, model) in enumerate(zip(self._scalers, self._models, strict=True)):
-            dump(model, folder / f"model-{index}.skops")
+            if is_plain(model):
+                dump_plain(model, folder / f"model-{index}.npz")
+            else:
+                dump(model, folder / f"model-{index}.skops")
             np.save(folder / f"scaler-{index}.npy", np.stack([scaler.mean, scaler.std]))
         targets = [{"name": t.name, "classes": t.classes} for t in self._targets]
         write_json(
@@ -155,7 +158,9 @@ class SklearnLearner:
         for index in range(len(learner._targets)):
             mean, std = np.load(folder / f"scaler-{index}.npy", allow_pickle=False)
             learner._scalers.append(Standardiser(mean, std))
-            learner._models.append(load(folder / f"model-{index}.skops"))
+            plain = folder / f"model-{index}.npz"
+            model = load_plain(plain) if plain.exists() else load(folder / f"model-{index}.skops")
+            learner._models.append(model)
         learner._linear = linear_models(learner._scalers, learner._models, learner._columns())
         return learner
 
@@ -188,9 +193,11 @@ class SklearnLearner:
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 return model.fit(x, y, **weights)
         except (ValueError, TypeError) as error:
+            said = str(error).strip().splitlines()
             raise ConfigError(
                 f"{self.path} cannot be fitted to label {target.name!r} with {self.options}",
-                cause=str(error).strip().splitlines()[0] if str(error).strip() else None,
+                cause=said[0].rstrip(".") if said else None,
+                remedy="where an option is at fault, correct it with --set or head.options",
             ) from error
 
 

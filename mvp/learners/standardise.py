@@ -1,4 +1,4 @@
-"""Standardised features with a missing view at the mean: shared by MLP and scikit-learn."""
+"""Standardised features with a missing view at the mean: for all learners that need a scale."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mvp.features.casting import all_finite
 from mvp.features.table import FeatureTable
 from mvp.types import FloatArray, IntArray
 
@@ -38,11 +39,17 @@ class Standardiser:
         constant = std <= 1e-6 * np.maximum(np.abs(mean), 1e-12)
         return cls(mean.astype(np.float32), np.where(constant, 1.0, std).astype(np.float32))
 
-    def transform(self, matrix: FloatArray) -> FloatArray:
-        """(study, Σ feature) float32 without NaN, from `table.matrix()` or a batch of it."""
-        out = np.asarray(matrix - self.mean, dtype=np.float32)
+    def transform(self, matrix: FloatArray, out: FloatArray | None = None) -> FloatArray:
+        """(study, Σ feature) float32 without NaN, from `table.matrix()` or a batch of it.
+
+        Args:
+            matrix: NaN where a view is missing.
+            out: where to, instead of a new array; may be `matrix` itself.
+        """
+        out = np.empty(matrix.shape, np.float32) if out is None else out
+        np.subtract(matrix, self.mean, out=out, casting="same_kind")
         out /= self.std
-        return np.nan_to_num(out, copy=False, nan=0.0)
+        return out if all_finite(out) else np.nan_to_num(out, copy=False, nan=0.0)
 
 
 def table_moments(table: FeatureTable) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

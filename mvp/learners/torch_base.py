@@ -17,6 +17,7 @@ from mvp.features.table import FeatureTable
 from mvp.files import read_json, write_json
 from mvp.learners.base import Validation, stored_options
 from mvp.learners.fusion_net import probabilities
+from mvp.learners.options import require_number
 from mvp.learners.standardise import Standardiser
 from mvp.learners.torch_rows import DenseReader, Feed, Reader, read_parts
 from mvp.learners.torch_training import find_device, private_random_state, train
@@ -189,15 +190,11 @@ class TorchLearner:
 
     def _check_options(self) -> None:
         for option, least in self.at_least.items():
-            value = getattr(self, option)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ConfigError(f"{option} is {value!r}, expected a whole number >= {least}")
-        fractions = ("dropout", "view_dropout")
-        for option in (*fractions, "lr", "weight_decay", "memory_limit"):
-            value = getattr(self, option)
-            top = 1.0 if option in fractions else float("inf")
-            if not isinstance(value, int | float) or not 0 <= value < top:
-                raise ConfigError(f"{option} is {value!r}, expected a number from 0 to below {top}")
+            require_number(option, getattr(self, option), least)
+        for option in ("dropout", "view_dropout"):
+            require_number(option, getattr(self, option), 0.0, 1.0, below=True)
+        for option in ("lr", "weight_decay", "memory_limit"):
+            require_number(option, getattr(self, option), 0.0)
         for option, allowed in self.choices.items():
             if getattr(self, option) not in allowed:
                 raise ConfigError(

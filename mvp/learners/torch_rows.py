@@ -40,6 +40,10 @@ class Rows(Protocol):
         """What a network is given of some rows (n,), by number."""
         ...
 
+    def whole(self) -> Inputs:
+        """What it is given of all rows, in order."""
+        ...
+
     def to(self, device: torch.device) -> Rows:
         """The same on another device."""
         ...
@@ -73,6 +77,10 @@ class DenseRows:
         """(n, Σ feature)."""
         return self.features[rows]
 
+    def whole(self) -> Tensor:
+        """All rows."""
+        return self.features
+
     def to(self, device: torch.device) -> DenseRows:
         """The same on another device."""
         return DenseRows(self.features.to(device), self.presence.to(device))
@@ -100,6 +108,10 @@ class BagRows:
             taken.append((values[every + (starts[rows] - first).repeat_interleave(own)], own))
         return taken
 
+    def whole(self) -> list[tuple[Tensor, Tensor]]:
+        """For each view (instance, feature) and (row,) instances of each row."""
+        return [(values, counts) for values, _, counts in self.bags]
+
     def to(self, device: torch.device) -> BagRows:
         """The same on another device."""
         bags = tuple((v.to(device), s.to(device), c.to(device)) for v, s, c in self.bags)
@@ -120,7 +132,7 @@ class DenseReader:
         """All rows of a table; what is read beside them is one batch."""
         features = np.empty((len(table), len(self.scaler.mean)), np.float32)
         for rows, batch in table.batches(max(1, _PART_BYTES // (8 * features.shape[1] or 1))):
-            features[rows] = self.scaler.transform(batch)
+            self.scaler.transform(batch, features[rows])
         return DenseRows(torch.from_numpy(features), torch.from_numpy(table.presence))
 
 
@@ -216,15 +228,12 @@ class Feed:
     def in_order(self) -> Iterator[Batch]:
         """Every row once, in order, all its views shown."""
         if self._held is None:
-            yield from self._parts()
+            for part, inputs, presence in read_parts(self._reader, self._table, self._device):
+                yield inputs, presence, self.values[part]
             return
         for part in parts(self._bytes):
             rows = torch.arange(part.start, part.stop, device=self._device)
             yield self._held.take(rows), self._held.presence[part], self.values[part]
-
-    def _parts(self) -> Iterator[Batch]:
-        for part, inputs, presence in read_parts(self._reader, self._table, self._device):
-            yield inputs, presence, self.values[part]
 
     def _read(self, chosen: IntArray) -> Rows:
         return self._reader.read(self._table.select(chosen)).to(self._device)
@@ -288,5 +297,4 @@ def read_parts(
     """The rows of a table in order, in bounded memory: which, their inputs and presence."""
     for part in parts(reader.row_bytes(table)):
         rows = reader.read(table.select(np.arange(part.start, part.stop))).to(device)
-        every = torch.arange(part.stop - part.start, device=device)
-        yield part, rows.take(every), rows.presence
+        yield part, rows.whole(), rows.presence

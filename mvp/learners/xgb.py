@@ -16,6 +16,7 @@ from mvp.errors import ConfigError
 from mvp.features.table import FeatureTable
 from mvp.files import read_json, write_json
 from mvp.learners.base import Validation, stored_options
+from mvp.learners.options import require_number
 from mvp.learners.xgb_data import binned, binned_bytes, cache_folder
 from mvp.types import FloatArray, Labels, output_slices
 
@@ -218,18 +219,8 @@ class XGBoostLearner:
 
     def _check_options(self) -> None:
         for option, (least, most) in _RANGES.items():
-            value, whole = getattr(self, option), isinstance(least, int)
-            kind = int if whole else int | float
-            right = isinstance(value, kind) and not isinstance(value, bool)
             above = option in _ABOVE_ZERO
-            # Written so that NaN is refused.
-            if not right or not (least < value if above else least <= value) or not value <= most:
-                number = "a whole number" if whole else "a number"
-                start = "above" if above else "from"
-                end = f" to {most:g}" if math.isfinite(most) else " on" if not above else ""
-                raise ConfigError(
-                    f"{option} is {value!r}, expected {number} {start} {least:g}{end}"
-                )
+            require_number(option, getattr(self, option), least, most, above=above)
 
 
 def _known_rows(table: FeatureTable, labels: Labels, part: _Part) -> Rows:

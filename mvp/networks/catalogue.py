@@ -5,15 +5,17 @@ from __future__ import annotations
 import importlib
 import inspect
 from types import MethodType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torchvision import models
 
 from mvp.config import nearest
 from mvp.errors import ConfigError, MissingExtraError
 from mvp.networks.network import Network, last_linear
+
+if TYPE_CHECKING:
+    from torchvision import models
 
 # The networks of this package, by the names that stand for their factories.
 OWN = {"small": "mvp.networks.small:small_cnn", "lenet": "mvp.networks.lenet:lenet"}
@@ -50,6 +52,8 @@ def create(name: str, published: str = NO_WEIGHTS) -> Network:
 
 
 def _from_torchvision(name: str, published: str) -> nn.Module:
+    from torchvision import models  # takes as long as torch, and few verbs build such a network
+
     known = models.list_models(module=models)
     if name not in known:
         raise ConfigError(
@@ -85,6 +89,8 @@ def _from_torchvision(name: str, published: str) -> nn.Module:
 
 def _class_of(name: str) -> Any:
     """The class behind the two builders whose options differ from all others'."""
+    from torchvision import models
+
     return {"googlenet": models.GoogLeNet, "inception_v3": models.Inception3}.get(name, nn.Module)
 
 

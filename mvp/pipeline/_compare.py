@@ -93,8 +93,7 @@ class CompareOutcome:
             "",
             ranking_text(means),
             "",
-            f"winner on validation: {found.winner.name}; as the best of {found.ranked} its "
-            "validation figure is too good, its test figure is not",
+            f"winner on validation: {found.winner.name}" + _caution(found.ranked),
             "",
             "Test AUROC by label",
             candidates_text(rows),
@@ -237,6 +236,12 @@ def values_wanted(views: Sequence[str], shapley: bool | None, notes: list[str]) 
     if shapley is None and count > FEW_VIEWS:
         notes.append(f"{count} views: they are not valued; --shapley does, by {2**count - 1} heads")
     return 1 < count <= FEW_VIEWS if shapley is None else shapley
+
+
+def _caution(ranked: int) -> str:
+    if ranked < 2:
+        return "; nothing was chosen"
+    return f"; as the best of {ranked} its validation figure is too good, its test figure is not"
 
 
 def _said(found: Comparison) -> list[str]:

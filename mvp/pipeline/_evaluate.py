@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mvp.errors import DataError, StaleError
+from mvp.errors import DataError
 from mvp.files import digest_json
 from mvp.pipeline._evaluation_files import write_evaluation
+from mvp.pipeline.decisions import warn_of_other_decisions
 from mvp.pipeline.heads import (
     SavedHead,
     load_head,
     require_current_keys,
     require_current_reading,
+    require_same_labels,
 )
 from mvp.pipeline.project import Project
 from mvp.pipeline.provenance import (
@@ -78,10 +80,10 @@ class EvaluateOutcome:
         )
         table = comparison_text(self.evaluation.records(), self.evaluation.difference_records())
         page = str(Path(self.folder) / "report.html")
-        optimism = optimism_text(self.evaluation.optimism_records())
+        optimism = optimism_text(self.evaluation.optimism_records(), self.protocol)
         gap = ["Optimism gap of the fusion, by AUROC", "", optimism, ""]
         decided = decisions_text(self.evaluation.judged.records())
-        calls = ["The fusion's calls and probabilities on test, thresholds from validation", ""]
+        calls = ["The fusion's calls and probabilities on test, thresholds from other studies", ""]
         calls += [decided, ""]
         lines = [*self._means(), *self._accuracy(), *calls, *gap, *self.warnings]
         return "\n".join([title, "", table, "", *lines, f"report: {page}"])
@@ -115,9 +117,10 @@ def run_evaluate(
     project = Project(workspace, progress=progress)
     with recording(project.workspace, "evaluate") as run:
         saved = load_head(project, head)
+        warn_of_other_decisions(project.config.head, saved.name, saved.provenance)
         views, protocol = list(saved.ensemble.views), saved.provenance["protocol"]
         require_current_reading(project, saved)
-        _require_same_labels(project, saved)
+        require_same_labels(project, saved)
         rows, keys = head_rows(project, views, protocol)
         require_current_keys(saved, keys)
         test = project.split.mask(project.manifest.studies, ["test"])
@@ -156,17 +159,6 @@ def _require_untouched(project: Project, saved: SavedHead, test: BoolArray) -> N
             f"{both} test patients were among those that head {saved.name!r} was fitted on",
             cause="the split or the patient ids changed after the head was fitted",
             remedy="run `mvp fit-head` again, or restore split.csv",
-        )
-
-
-def _require_same_labels(project: Project, saved: SavedHead) -> None:
-    targets = project.manifest.labels.targets
-    if targets != saved.ensemble.targets:
-        raise StaleError(
-            f"the head {saved.name!r} was fitted on other labels than mvp.toml has now",
-            cause=f"{[t.name for t in saved.ensemble.targets]} then, "
-            f"{[t.name for t in targets]} now",
-            remedy="run `mvp fit-head` again, or restore the labels and their order",
         )
 
 
@@ -210,6 +202,9 @@ def evaluation_inputs(project: Project, saved: SavedHead) -> dict[str, Any]:
     return {
         "what an evaluation states": _VERSION,
         "the head": saved.digest,
+        # Neither is part of the head's digest, and both decide what is measured.
+        "the ablation": None if saved.ablation is None else saved.ablation.digest,
+        "the reading of several images or of texts": saved.provenance["reading"],
         **rows_inputs(
             project,
             saved.ensemble.views,

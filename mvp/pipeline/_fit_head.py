@@ -15,7 +15,7 @@ from mvp.files import digest_json
 from mvp.learners import find_learner, parse_option
 from mvp.learners.ensemble import SAME_ROWS, HeadRows
 from mvp.pipeline._tune import NO_SEARCH, SearchRequest, search_options, search_request
-from mvp.pipeline.decisions import decision_settings, require_calibration
+from mvp.pipeline.decisions import DECIDED_INPUT, decision_settings, require_calibration
 from mvp.pipeline.drift import drift_references
 from mvp.pipeline.heads import head_name, reading, save_heads
 from mvp.pipeline.project import Project
@@ -59,10 +59,13 @@ class FitHeadOutcome:
     @property
     def text(self) -> str:
         """For a person."""
+        # A member of a cross-fit is surer than their mean: its threshold would not be theirs.
+        both = " and thresholds"
+        early, late = ("", both) if self.folds and self.calibration_rows else (both, "")
         lines = [
             f"head {self.name}: {self.learner} on {' + '.join(self.views)}, {self.rows} training "
-            f"studies, {self.inner_rows} for early stopping and thresholds"
-            f"{f', {self.calibration_rows} for calibration' if self.calibration_rows else ''}"
+            f"studies, {self.inner_rows} for early stopping{early}"
+            f"{f', {self.calibration_rows} for calibration{late}' if self.calibration_rows else ''}"
             f", protocol {self.protocol}"
             f"{f' over {self.folds} folds' if self.folds else ''}; {self.folder}"
         ]
@@ -281,7 +284,7 @@ def head_inputs(
         "the reading of several images or of texts": reading(project, request.views),
         "the protocol": request.protocol,
         "the seed": settings.seed,
-        "what is decided by its probabilities": decision_settings(settings),
+        DECIDED_INPUT: decision_settings(settings),
         **rows_inputs(project, request.views, request.protocol, roles),
     }
 

@@ -18,7 +18,14 @@ from mvp.features import FeatureTable
 from mvp.files import replacing, safe_cell
 from mvp.learners.comparison import HeadFamily
 from mvp.learners.ensemble import Ensemble, HeadRows
-from mvp.pipeline.heads import SavedHead, load_head, require_current_keys, require_current_reading
+from mvp.pipeline.decisions import warn_of_other_decisions
+from mvp.pipeline.heads import (
+    SavedHead,
+    load_head,
+    require_current_keys,
+    require_current_reading,
+    require_same_labels,
+)
 from mvp.pipeline.project import Project
 from mvp.pipeline.recording import Reject, Run, recording
 from mvp.pipeline.scoring import Scorer
@@ -125,7 +132,9 @@ def run_next_view(
     project = Project(workspace, progress=progress)
     with recording(project.workspace, "next-view") as run:
         saved = load_head(project, head)
+        warn_of_other_decisions(project.config.head, saved.name, saved.provenance)
         require_current_reading(project, saved)
+        require_same_labels(project, saved)
         views = saved.ensemble.views
         if len(views) < 2:
             raise ConfigError(

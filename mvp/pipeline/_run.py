@@ -224,4 +224,5 @@ class _Walk:
 
     def _note(self, step: Step) -> None:
         self.outcome.steps.append(step)
-        log.info(step.text)
+        if not self.dry:  # There they are the answer, and once is enough.
+            log.info(step.text)

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mvp.data.tables.ids import RefusedRow
-from mvp.data.tables.manifest import Manifest, Problem, manifest_parts, repeated_study
-from mvp.errors import REJECTED_EXIT_CODE, ConfigError, DataError
+from mvp.data.tables.manifest import Manifest, Problem, manifest_parts
+from mvp.errors import REJECTED_EXIT_CODE, ConfigError
 from mvp.features import FeatureTable
+from mvp.pipeline.decisions import warn_of_other_decisions
 from mvp.pipeline.drift import DriftWatch, drift_lines
 from mvp.pipeline.heads import SavedHead, load_head, require_current_reading
+from mvp.pipeline.parts_ahead import one_processor_left, parts_ahead
 from mvp.pipeline.project import Project
 from mvp.pipeline.recording import Reject, recording, rejects_writer
 from mvp.pipeline.scoring import ScoredPart, Scorer
-from mvp.pipeline.seen import SeenStudies, among
+from mvp.pipeline.seen import SeenStudies, require_together
 from mvp.pipeline.workspace import FOLD
 from mvp.stages.score import RowWriter, require_table_name, score, table_writer
 from mvp.statistics.drift_report import DriftReport
@@ -130,6 +132,7 @@ def run_score(
     base = Path(root) if root is not None else None
     with recording(project.workspace, "score"):
         saved = load_head(project, head)
+        warn_of_other_decisions(project.config.head, saved.name, saved.provenance)
         require_current_reading(project, saved)
         outcome = ScoreOutcome(saved.name, saved.digest, str(target))
         run = _Run(project, saved, outcome, source, base, cached_only)
@@ -193,7 +196,7 @@ class _Run:
     ) -> None:
         self._project, self._saved, self._outcome = project, saved, outcome
         self._source, self._root, self._cached_only = source, root, cached_only
-        self._told: dict[str, int] = {}
+        self._told: set[str] = set()
         self._again: dict[str, int] = {}
         self._imported: dict[str, int] = {}
         self._lost: set[str] = set()
@@ -203,12 +206,14 @@ class _Run:
         """Score all parts; nothing is published when a study stands in two of them."""
         project, outcome = self._project, self._outcome
         scorer: Scorer | None = None
+        opened: Scorer | None = None
         parts = 0
-        with SeenStudies(Path(outcome.out).parent) as seen:
-            found = manifest_parts(
-                project.config, project.workspace.folder, self._source, self._root
-            )
-            for manifest in found:
+        found = manifest_parts(project.config, project.workspace.folder, self._source, self._root)
+        with (
+            SeenStudies(Path(outcome.out).parent) as seen,
+            closing(parts_ahead(found, lambda: opened)) as ahead,
+        ):
+            for manifest, features in ahead:
                 if not isinstance(manifest, Manifest):
                     rejects.add([_refused(row) for row in manifest])
                     self._lost |= {row.study for row in manifest}
@@ -216,13 +221,14 @@ class _Run:
                 self._tell(manifest.problems)
                 if scorer is None:  # what is wrong with the table is said first
                     scorer = Scorer(project, self._saved, self._root, self._cached_only)
-                part = scorer.part(manifest)
+                part = scorer.part(manifest) if features is None else features.result()
+                opened = scorer
                 self._count(manifest, part)
                 seen.add(manifest.studies)
                 self._write(scorer, manifest, part, writer, rejects)
                 parts += 1
             if parts > 1:
-                self._require_together(seen)
+                require_together(project.config, self._source, seen)
         outcome.studies += len(self._lost)
         outcome.rejected_studies += len(self._lost)
         outcome.drift = self._drift.reports()
@@ -243,7 +249,10 @@ class _Run:
             self._drift.add(tables)
             scorer.let_go()
 
-        done, unseen = score(saved.ensemble, saved.decisions, part.tables, writer, each=measured)
+        with one_processor_left():
+            done, unseen = score(
+                saved.ensemble, saved.decisions, part.tables, writer, each=measured
+            )
         outcome.scored += done
         outcome.studies += len(manifest)
         outcome.rejected_studies += len(unseen)
@@ -267,7 +276,7 @@ class _Run:
             if problem.kind in kinds:
                 self._again[problem.kind] = self._again.get(problem.kind, 0) + problem.count
             else:
-                self._told[problem.kind] = self._told.get(problem.kind, 0) + 1
+                self._told.add(problem.kind)
                 log.warning(problem.text)
 
     def _tell_all(self) -> None:
@@ -276,23 +285,6 @@ class _Run:
         for view, here in self._imported.items():
             total = self._outcome.studies - len(self._lost)
             log.info("%s: %d of %d studies have imported features", view, here, total)
-
-    def _require_together(self, seen: SeenStudies) -> None:
-        repeated = seen.repeated()
-        if not len(repeated):
-            return
-        found = repeated_study(
-            self._project.config, self._source, lambda studies: among(studies, repeated)
-        )
-        if found is not None:
-            study, first, second = found
-            raise DataError(
-                f"the rows of a study stand apart, on line {first} and line {second}",
-                study=study,
-                path=self._source,
-                cause="so long a table is scored in parts",
-                remedy="sort it by study, or take one of the rows away",
-            )
 
 
 def _refused(row: RefusedRow) -> Reject:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from mvp.stages.decide import require_calibration_rows
 from mvp.statistics.drift import DriftReference
 
 _REFIT = "run `mvp fit-head` again"
+DECIDED_INPUT = "what is decided by its probabilities"
+log = logging.getLogger("mvp")
 
 
 def require_calibration(project: Project) -> None:
@@ -34,6 +37,22 @@ def decision_settings(settings: HeadConfig) -> str:
     """Digest of the settings that decide decisions."""
     names = {"calibration", "threshold", "at", "conformal"}
     return digest_json(settings.model_dump(mode="json", include=names))
+
+
+def warn_of_other_decisions(settings: HeadConfig, name: str, made: Mapping[str, Any]) -> None:
+    """Say that a head decides otherwise than [head] asks for by now; it is used as it was fitted.
+
+    Args:
+        settings: of mvp.toml.
+        name: of the head.
+        made: its provenance.
+    """
+    if made["inputs"].get(DECIDED_INPUT) != decision_settings(settings):
+        log.warning(
+            "head %s was fitted under other settings of head.calibration, threshold, at or "
+            "conformal, and decides by those; `mvp fit-head` takes the new ones",
+            name,
+        )
 
 
 def save_decisions(

@@ -26,10 +26,7 @@ def drift_references(rows: Mapping[str, HeadRows], seed: int) -> dict[str, Drift
         rows: for each fold its studies: roles `train` and `inner`.
         seed: decides which studies, where there are more than 20,000.
     """
-    return {
-        fold: DriftReference.fit(_role(one, "train", seed), _role(one, "inner", seed))
-        for fold, one in rows.items()
-    }
+    return {fold: _reference(one, seed) for fold, one in rows.items()}
 
 
 def drift_lines(report: DriftReport) -> list[str]:
@@ -51,7 +48,7 @@ class DriftWatch:
         self._passed = 0
 
     def expect(self, studies: int) -> None:
-        """Say how many studies the next part has; of a long table every so manieth is measured."""
+        """Say how many studies the next part has; of a long table every n-th is measured."""
         # The parts of a table are of one length but the last, so the first one decides.
         self._every = self._every or max(1, -(-studies // PART_ROWS))
 
@@ -77,9 +74,16 @@ def blocks_of(table: FeatureTable) -> Iterator[Blocks]:
         yield {view: matrix[:, columns] for view, columns in places.items()}
 
 
-def _role(rows: HeadRows, role: str, seed: int) -> Iterator[Blocks]:
+def _reference(rows: HeadRows, seed: int) -> DriftReference:
+    train, inner = (_drawn(rows, role, seed) for role in ("train", "inner"))
+    # A rare view may stand on the held-out studies of a fold alone: nothing is usual of it.
+    known = [view for i, view in enumerate(train.views) if train.presence[:, i].any()]
+    return DriftReference.fit(blocks_of(train), blocks_of(inner.only(known)))
+
+
+def _drawn(rows: HeadRows, role: str, seed: int) -> FeatureTable:
     there: IntArray = np.flatnonzero(rows.mask(role))
     if len(there) > ROWS:
         drawn = np.random.default_rng(seed % 2**32).choice(there, ROWS, replace=False)
         there = np.sort(drawn)
-    yield from blocks_of(rows.table.select(there))
+    return rows.table.select(there)

@@ -9,7 +9,7 @@ al. 2018, The Econometrics Journal 21, C1-C68: cross-fitting).
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -17,11 +17,9 @@ import numpy as np
 from mvp.data.splits.file import read_split
 from mvp.data.splits.split import Split
 from mvp.errors import ConfigError, DataError
-from mvp.features import FeatureTable
-from mvp.pipeline.networks import ViewNetwork, feature_network, open_stores
+from mvp.pipeline.networks import ViewNetwork, feature_network
 from mvp.pipeline.project import Project
 from mvp.pipeline.splitting import deal_split, keep_split
-from mvp.pipeline.tables import cached_table
 from mvp.pipeline.workspace import FOLD, fold_name, fold_number
 from mvp.training.schedule import derived_seed
 from mvp.types import BoolArray, TextArray
@@ -173,24 +171,6 @@ def fold_networks(project: Project, view: str) -> Iterator[tuple[str, ViewNetwor
     for fold in _names(split):
         made = feature_network(project, view, fold)
         yield fold, made, needed_for(split, project.manifest.studies, fold)
-
-
-def fold_table(project: Project, views: Sequence[str], fold: str) -> FeatureTable:
-    """The features of the studies that a fold's networks are needed for, of that fold alone.
-
-    Networks of different folds stand in different bases, so a table never holds features of two.
-
-    Args:
-        project: the workspace.
-        views: in order; those that are imported or encoded are the same in every fold.
-        fold: whose networks.
-
-    Raises:
-        ConfigError: there is no such fold, its networks are not trained, or its features not
-            extracted yet.
-    """
-    chosen = needed_for(folded_split(project), project.manifest.studies, fold)
-    return cached_table(project, open_stores(project, views, fold), chosen, fold)
 
 
 @contextmanager

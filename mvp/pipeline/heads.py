@@ -198,6 +198,22 @@ def require_current_reading(project: Project, saved: SavedHead) -> None:
         )
 
 
+def require_same_labels(project: Project, saved: SavedHead) -> None:
+    """Refuse labels of other names, classes or order than the head was fitted on.
+
+    Raises:
+        StaleError: they are others.
+    """
+    targets = project.manifest.labels.targets
+    if targets != saved.ensemble.targets:
+        raise StaleError(
+            f"the head {saved.name!r} was fitted on other labels than mvp.toml has now",
+            cause=f"{[t.name for t in saved.ensemble.targets]} then, "
+            f"{[t.name for t in targets]} now",
+            remedy="run `mvp fit-head` again, or restore the labels and their order",
+        )
+
+
 def require_current_keys(saved: SavedHead, now: Keys) -> None:
     """Refuse features of another kind than the head was fitted on, naming what differs.
 
@@ -206,8 +222,15 @@ def require_current_keys(saved: SavedHead, now: Keys) -> None:
         now: for each of its folds the present key of every view.
 
     Raises:
-        StaleError: the weights, the preparation or anything else in a key has changed.
+        StaleError: the weights, the preparation or anything else in a key has changed, or the
+            number of folds.
     """
+    if saved.keys.keys() != now.keys():
+        raise StaleError(
+            f"the head {saved.name!r} was fitted on other folds than those of today",
+            cause=f"{len(saved.keys)} then, {len(now)} now",
+            remedy="run `mvp fit-head` again, or restore split.csv",
+        )
     for fold, keys in saved.keys.items():
         for view, key in keys.items():
             if now[fold][view] != key:

@@ -95,6 +95,11 @@ class Scorer:
         self._encoders = {v: load_encoder(project, project.view(v)) for v in self._tables}
         self._stores: dict[str, dict[str, KeyStore]] = {}
 
+    @property
+    def looks_up_only(self) -> bool:
+        """Whether parts need no image opened and nothing stored: another thread may get them."""
+        return self._cached_only or not (self._wanted or self._tables)
+
     def part(self, manifest: Manifest) -> ScoredPart:
         """The features of some studies.
 

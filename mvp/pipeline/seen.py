@@ -9,6 +9,9 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from mvp.config import Config
+from mvp.data.tables.manifest import repeated_study
+from mvp.errors import DataError
 from mvp.types import BoolArray, TextArray
 
 # What is kept in memory of a table before a file is made, and what is sorted there at a time.
@@ -75,3 +78,29 @@ def hashes(studies: TextArray) -> NDArray[np.uint64]:
 def among(studies: TextArray, repeated: NDArray[np.uint64]) -> BoolArray:
     """(study,) whose hash is one of those."""
     return np.isin(hashes(studies), repeated)
+
+
+def require_together(config: Config, table: Path, seen: SeenStudies) -> None:
+    """Refuse a table that was read in parts when two of them have rows of one study.
+
+    Args:
+        config: the settings.
+        table: the table.
+        seen: the studies of all parts.
+
+    Raises:
+        DataError: naming the study and two of its lines.
+    """
+    repeated = seen.repeated()
+    if not len(repeated):
+        return
+    found = repeated_study(config, table, lambda studies: among(studies, repeated))
+    if found is not None:
+        study, first, second = found
+        raise DataError(
+            f"the rows of a study stand apart, on line {first} and line {second}",
+            study=study,
+            path=table,
+            cause="so long a table is scored in parts",
+            remedy="sort it by study, or take one of the rows away",
+        )

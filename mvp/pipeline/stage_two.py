@@ -142,9 +142,14 @@ def rows_inputs(
     all_of = project.split.mask(project.manifest.studies, [])
     for mask in everybody:
         all_of = all_of | mask
-    rows = {
-        fold: rows_digests(project, views, [m for r, m in own.items() if r in roles and m.any()])
+    # By name: studies that change their role are other rows, though they are the same studies.
+    played = {
+        fold: {r: m for r, m in own.items() if r in roles and m.any()}
         for fold, own in masks.items()
+    }
+    rows = {
+        fold: dict(zip(own, rows_digests(project, views, list(own.values())), strict=True))
+        for fold, own in played.items()
     }
     return {
         "the rows": rows,

@@ -101,18 +101,23 @@ def accuracy_text(rows: Sequence[Record], differences: Sequence[Record]) -> str:
     return grid(table)
 
 
-def optimism_text(rows: Sequence[Record]) -> str:
+def optimism_text(rows: Sequence[Record], protocol: str = "holdout") -> str:
     """One line per label and fusion: AUROC on its own rows, on test, their difference.
 
     Beside the ablation: what the honest protocol gains over it on test.
+
+    Args:
+        rows: of the fusion, and of the ablation where there is one.
+        protocol: of the head; under `same-rows` its networks have seen the fusion's rows too.
     """
     table = [["label", "fitted on", "own rows", "test", "gap", "honest - same-rows on test"]]
-    rows = sorted(rows, key=lambda row: row["label"])
+    order = {label: i for i, label in enumerate(dict.fromkeys(row["label"] for row in rows))}
+    rows = sorted(rows, key=lambda row: order[row["label"]])
     for row in rows:
         honest = row["model"] != "same-rows"
         gap = "undefined" if row["gap"] is None else f"{row['gap']:+.3f}"
         gain = "" if honest else "undefined" if row["difference"] is None else signed(row)
-        rows_of = "unseen rows" if honest else "same rows"
+        rows_of = "unseen rows" if honest and protocol != "same-rows" else "same rows"
         table.append([row["label"], rows_of, number(row["own"]), number(row["test"]), gap, gain])
     if all(row["model"] != "same-rows" for row in rows):
         table = [line[:-1] for line in table]

@@ -11,7 +11,7 @@ import numpy as np
 from mvp.errors import DataError
 from mvp.learners.comparison import FUSION, HeadFamily
 from mvp.learners.ensemble import Asked, Ensemble, HeadRows
-from mvp.learners.guards import class_counts
+from mvp.learners.guards import learnable
 from mvp.learners.head import Head, Tta
 from mvp.types import BoolArray, FloatArray, Labels, TextArray, one_hot
 
@@ -152,8 +152,7 @@ class Fitting:
     def _head(self, candidate: Candidate, rows: HeadRows, kept: Sequence[int]) -> HeadFamily:
         def of(role: str) -> tuple[Any, Labels]:
             table, labels = rows.of(role)
-            targets = tuple(labels.targets[i] for i in kept)
-            return table, Labels(targets, labels.values[:, list(kept)])
+            return table, labels.only(kept)
 
         head = Head.fit(
             candidate.learner,
@@ -168,12 +167,7 @@ class Fitting:
 
 def taught(rows: Mapping[str, HeadRows]) -> list[int]:
     """Numbers of the labels of which the training rows of every fold show two classes."""
-    every = [class_counts(one.of("train")[1]) for one in rows.values()]
-    return [
-        i
-        for i in range(len(every[0]))
-        if all(sum(n > 0 for n in counts[i].values()) > 1 for counts in every)
-    ]
+    return sorted(set.intersection(*(set(learnable(o.of("train")[1])) for o in rows.values())))
 
 
 def subsets_of(views: Sequence[str], which: Callable[[int], bool]) -> list[tuple[str, ...]]:

@@ -193,7 +193,8 @@ class Decisions:
             if label.target.multiclass:
                 cells[f"{name}{CALL}"] = _texts(label.classes)[own.argmax(axis=1)]
             elif label.threshold is not None and label.threshold.value is not None:
-                cells[f"{name}{CALL}"] = (own[:, 0] >= label.threshold.value).astype(np.int8)
+                # Not in float32, which may round the threshold onto the score below it.
+                cells[f"{name}{CALL}"] = label.threshold.apply(own[:, 0]).astype(np.int8)
             if label.sets is not None:
                 members = label.in_set(raw[:, places], patterns, which)
                 different, row = joined(members, label.classes, CLASSES_BY)

@@ -11,7 +11,7 @@ from mvp.data.splits.stratify import deal, link_groups, traits
 from mvp.errors import DataError
 from mvp.features import FeatureTable
 from mvp.learners.ensemble import HeadRows
-from mvp.learners.guards import class_counts
+from mvp.learners.guards import learnable
 from mvp.types import UNFOLDED, BoolArray, IntArray, Labels, one_hot
 
 # The share of a fold's training patients that says when to stop.
@@ -65,16 +65,11 @@ def search_rows(
     kept: set[int] | None = None
     for (_, _, labels), own in zip(dealt, parts, strict=True):
         for part in own:
-            counts = class_counts(labels.select(part.train))
-            some = {i for i, c in enumerate(counts) if sum(n > 0 for n in c.values()) > 1}
+            some = set(learnable(labels.select(part.train)))
             kept = some if kept is None else kept & some
     columns = sorted(kept or ())
     members = [
-        SearchRows(
-            table,
-            Labels(tuple(labels.targets[i] for i in columns), labels.values[:, columns]),
-            own,
-        )
+        SearchRows(table, labels.only(columns), own)
         for (_, table, labels), own in zip(dealt, parts, strict=True)
     ]
     outputs = [

@@ -40,8 +40,11 @@ def decide(ensemble: Ensemble, rows: Mapping[str, HeadRows], settings: HeadConfi
     """Fit calibrators and prediction sets on `calibration` rows, choose thresholds on `inner` ones.
 
     Calibration rows are asked of all members, as any new study is. Of a cross-fitted head a fold's
-    inner rows are asked of that fold's own member alone, for all others have learnt from them: the
-    thresholds are chosen on what one member says, and laid on what all say on average.
+    inner rows are asked of that fold's own member alone, the only one whose networks do not know
+    them. One member is surer of itself than the mean of all, so that a threshold chosen on what it
+    says misses its promise on the mean: such a head's thresholds are chosen on calibration rows,
+    where there are any. All calibrators leave the order of a binary label's studies as it is, so
+    that these rows may do both.
 
     A label with a class missing among the rows is decided as far as it can be, and says so in its
     notes. Without calibration rows nothing is calibrated.
@@ -56,7 +59,7 @@ def decide(ensemble: Ensemble, rows: Mapping[str, HeadRows], settings: HeadConfi
     """
     kept = ensemble.ask(rows, "calibration")
     require_calibration_rows(settings, len(kept) > 0)
-    inner = ensemble.ask(rows, "inner")
+    chosen_on = kept if len(ensemble.folds) > 1 and len(kept) else ensemble.ask(rows, "inner")
     texts, which = joined(kept.presence, ensemble.views, VIEWS_BY)
     patterns = [texts[i] for i in which]
     labels = []
@@ -67,9 +70,9 @@ def decide(ensemble: Ensemble, rows: Mapping[str, HeadRows], settings: HeadConfi
         label = LabelDecision(target, calibrator)
         threshold = None
         if not target.multiclass:
-            said = label.calibrated(inner.predicted[FUSION][:, own])[:, 0]
+            said = label.calibrated(chosen_on.predicted[FUSION][:, own])[:, 0]
             threshold = choose_threshold(
-                inner.labels.values[:, column], said, settings.threshold, settings.at
+                chosen_on.labels.values[:, column], said, settings.threshold, settings.at
             )
         sets = None
         if settings.conformal:

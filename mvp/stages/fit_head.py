@@ -14,7 +14,7 @@ from mvp.errors import DataError
 from mvp.features import FeatureTable
 from mvp.learners.comparison import FUSION, HeadFamily
 from mvp.learners.ensemble import SAME_ROWS, Ensemble, HeadRows
-from mvp.learners.guards import class_counts
+from mvp.learners.guards import learnable
 from mvp.learners.head import Head, Tta
 from mvp.types import UNFOLDED, BoolArray, Labels
 
@@ -164,10 +164,9 @@ def _ablation(
 
 def _with_two_classes(labels: Labels, rows: BoolArray) -> tuple[Labels, str]:
     """The labels that these rows can teach, and the names of the others."""
-    counts = class_counts(labels.select(np.flatnonzero(rows)))
-    kept = [i for i, c in enumerate(counts) if sum(n > 0 for n in c.values()) > 1]
+    kept = learnable(labels.select(np.flatnonzero(rows)))
     lost = [t.name for i, t in enumerate(labels.targets) if i not in kept]
     if not lost:
         return labels, ""
-    some = Labels(tuple(labels.targets[i] for i in kept), labels.values[:, kept])
-    return some, f"{', '.join(lost)}: fewer than two classes among its {int(rows.sum())} rows"
+    why = f"{', '.join(lost)}: fewer than two classes among its {int(rows.sum())} rows"
+    return labels.only(kept), why

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from mvp.errors import ConfigError, DataError
 from mvp.learners.ensemble import HeadRows
-from mvp.learners.guards import class_counts
+from mvp.learners.guards import learnable
 from mvp.learners.many_linear import LinearHead, fit_many_linear
 from mvp.stages._candidates import subsets_of
 from mvp.statistics import auroc
@@ -178,14 +178,13 @@ def _fitted(
     device: str,
 ) -> tuple[list[LinearHead], Any]:
     table, labels = rows.of("train")
-    own = Labels(tuple(labels.targets[i] for i in binary), labels.values[:, list(binary)])
+    own = labels.only(binary)
     heads = []
     for number, subset in enumerate(subsets):
         some = table.only(subset).presence.any(axis=1)
-        for i, counts in enumerate(class_counts(own.select(some))):
-            # A label of one class teaches nothing: its cell stays undefined.
-            if all(counts.values()):
-                heads += [LinearHead(i, number, strength) for strength in strengths]
+        # A label of one class teaches nothing: its cell stays undefined.
+        for i in learnable(own.select(some)):
+            heads += [LinearHead(i, number, strength) for strength in strengths]
     if not heads:
         return [], None
     many = fit_many_linear(table, own, heads, subsets, memory_limit=memory_limit, device=device)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from mvp.errors import ConfigError
 from mvp.features import FeatureTable
-from mvp.files import replacing, safe_cell, safe_cells
+from mvp.files import quoted_cells, replacing, safe_cell, safe_cells
 from mvp.learners.ensemble import Ensemble
 from mvp.stages._decisions import CALL, Decisions, head_digest
 from mvp.types import BoolArray, FloatArray, TextArray
@@ -113,12 +112,20 @@ def table_writer(path: Path, decisions: Decisions) -> Iterator[RowWriter]:
         decisions: of the head.
 
     Raises:
-        ConfigError: another suffix.
+        ConfigError: another suffix, or a place that cannot be written.
     """
     require_table_name(path)
     kind = _CsvWriter if path.suffix.lower() == ".csv" else _ParquetWriter
-    with replacing(path) as partial:
-        writer = kind(partial, decisions)
+    with ExitStack() as stack:
+        try:
+            writer = kind(stack.enter_context(replacing(path)), decisions)
+        except OSError as error:
+            raise ConfigError(
+                "the scores cannot be written there",
+                path=path,
+                cause=error.strerror,
+                remedy="name another place with --out",
+            ) from error
         try:
             yield writer
         finally:
@@ -142,18 +149,21 @@ def require_table_name(path: Path) -> None:
 
 class _CsvWriter:
     def __init__(self, path: Path, decisions: Decisions) -> None:
-        self._stream = path.open("w", encoding="utf-8", newline="")
-        self._writer = csv.writer(self._stream)
-        self._writer.writerow([safe_cell(column) for column in score_columns(decisions)])
+        self._stream = path.open("wb")
+        names = quoted_cells([safe_cell(column) for column in score_columns(decisions)])
+        self._stream.write((",".join(names) + "\r\n").encode())
 
     def write(self, rows: Scores) -> None:
-        ids = safe_cells([str(study) for study in rows.studies])
-        # As Python's own numbers, whose shortest text the writer takes.
-        numbers = rows.probabilities.astype(np.float64).T.tolist()
-        flags = rows.presence.T.tolist()
-        heads = [rows.head] * len(ids)
-        decided = [_plain(values) for values in rows.cells.values()]
-        self._writer.writerows(zip(ids, *numbers, *decided, *flags, heads, strict=True))
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        ids = quoted_cells(safe_cells([str(study) for study in rows.studies]))
+        columns = [*rows.probabilities.T, *rows.cells.values(), *rows.presence.T]
+        cells = [pa.array(ids, pa.string()), *map(_cells, columns), f"{rows.head}\r\n"]
+        lines = pc.binary_join_element_wise(*cells, ",")
+        # The lines stand one after the other in the array's memory as they will in the file.
+        _, ends, text = lines.buffers()
+        self._stream.write(memoryview(text)[: np.frombuffer(ends, np.int32)[len(lines)]])
 
     def close(self) -> None:
         self._stream.close()
@@ -191,8 +201,10 @@ class _ParquetWriter:
             self._flush(whole=True)
 
     def close(self) -> None:
-        self._flush(whole=False)
-        self._writer.close()
+        try:
+            self._flush(whole=False)
+        finally:
+            self._writer.close()
 
     def _flush(self, *, whole: bool) -> None:
         """Write groups of one size, so that the file does not tell how its rows came."""
@@ -207,11 +219,17 @@ class _ParquetWriter:
         self._waiting = [rows.slice(full)]
 
 
-def _plain(values: NDArray[Any]) -> list[Any]:
-    """Cells as Python's own values; the few different texts are made safe once each."""
-    if values.dtype != object:
-        wide = values.astype(np.float64) if values.dtype.kind == "f" else values
-        return list(wide.tolist())
-    cells = values.tolist()
-    safe = {text: safe_cell(text) for text in set(cells)}
-    return [safe[text] for text in cells]
+def _cells(values: NDArray[Any]) -> Any:
+    """A column as an Arrow array of text; of numbers the shortest that reads back the same."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if values.dtype == object:  # few different texts, made safe once each
+        texts = values.tolist()
+        different = list(dict.fromkeys(texts))
+        safe = dict(zip(different, quoted_cells(safe_cells(different)), strict=True))
+        return pa.array([safe[text] for text in texts], pa.string())
+    column = pa.array(np.ascontiguousarray(values))
+    if values.dtype == bool:
+        return pc.if_else(column, "True", "False")
+    return pc.cast(column, pa.string())

@@ -63,7 +63,10 @@ class PatternShare:
     def text(self) -> str:
         """One line for a person."""
         then, now = ("undefined" if s is None else f"{s:.1%}" for s in (self.then, self.now))
-        return f"{self.pattern or 'no view'}: {then} of the studies in training, {now} now"
+        # One view's name would read as all studies that have it.
+        alone = "" if "+" in self.pattern or not self.pattern else " alone"
+        named = self.pattern or "no view"
+        return f"{named}{alone}: {then} of the studies in training, {now} now"
 
 
 @dataclass(frozen=True)

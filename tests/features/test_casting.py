@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mvp.errors import DataError
-from mvp.features.casting import all_finite, finite_rows, storable
+from mvp.features.casting import all_finite, finite_rows, storable, widen
 
 SHAPES = hnp.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=6)
 
@@ -36,3 +36,17 @@ def test_a_rejected_row_may_be_nan_and_no_other():
     assert np.isnan(storable(values, [1], "float16")[1]).all()
     with pytest.raises(DataError, match="NaN or inf"):
         storable(values, [2], "float32")
+
+
+def test_widened_halves_are_those_that_numpy_makes():
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    halves = halves[np.isfinite(halves)]
+    every = np.stack([halves, halves[::-1]])
+    out = np.full(every.shape, np.nan, np.float32)
+    widen(every, out)
+    assert np.array_equal(out.view(np.uint32), every.astype(np.float32).view(np.uint32))
+    # Of more rows than are converted at a time.
+    many = np.repeat(every, 9, axis=0)
+    out = np.empty((18, many.shape[1]), np.float32)
+    widen(many, out)
+    assert np.array_equal(out, many.astype(np.float32))

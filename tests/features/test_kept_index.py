@@ -1,5 +1,6 @@
 """The index in a file finds what the one in memory finds, and is made anew when it is not right."""
 
+import gc
 import json
 
 import numpy as np
@@ -64,6 +65,15 @@ def test_sorted_keys_are_found_also_where_many_are_equal(tmp_path_factory, numbe
         np.testing.assert_array_equal(
             found.find(asked, lambda n, places: places == np.array(last)[n]), last
         )
+
+
+def test_the_file_of_keys_is_closed_when_nobody_can_look_any_more(tmp_path):
+    found, _ = written(tmp_path / "k", np.arange(9, dtype=np.uint64))
+    stream = found._stream
+    assert not stream.closed
+    del found
+    gc.collect()
+    assert stream.closed
 
 
 def test_a_large_store_is_looked_up_in_a_file(tmp_path, small):

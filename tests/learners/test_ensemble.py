@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mvp.errors import DataError
+from mvp.errors import DataError, StaleError
 from mvp.features import table_from_arrays
 from mvp.learners.comparison import FUSION, MEAN
 from mvp.learners.ensemble import SAME_ROWS, HeadRows
@@ -84,7 +84,7 @@ def test_features_of_one_fold_are_never_read_by_the_other_folds_head(folded):
     crossed = {
         f: rows[other].of("test")[0] for f, other in [("fold-0", "fold-1"), ("fold-1", "fold-0")]
     }
-    with pytest.raises(Exception, match="key"):
+    with pytest.raises(StaleError, match="with key a0, these have key a1"):
         ensemble.predict(crossed)
 
 

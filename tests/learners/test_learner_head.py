@@ -119,7 +119,7 @@ def test_foreign_or_lacking_file_is_damage(head, tmp_path) -> None:
     with pytest.raises(StoreDamagedError, match="extra"):
         Head.load(tmp_path)
     extra.unlink()
-    (tmp_path / "learner" / "model-1.skops").unlink()
+    (tmp_path / "learner" / "model-1.npz").unlink()
     with pytest.raises(StoreDamagedError, match="model-1"):
         Head.load(tmp_path)
 

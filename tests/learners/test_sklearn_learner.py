@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import skops.io
+from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import LinearSVC
 from two_views import binary, two_views
@@ -10,8 +11,9 @@ from two_views import binary, two_views
 from mvp.errors import ConfigError, DataError, StoreDamagedError
 from mvp.features import FeatureTable, table_from_arrays
 from mvp.learners import Head
+from mvp.learners.linear import is_plain, load_plain
 from mvp.learners.safe_skops import dump, load
-from mvp.learners.sklearn import _calibrated
+from mvp.learners.sklearn import LogisticLearner, _calibrated
 from mvp.learners.standardise import Standardiser
 from mvp.statistics import auroc
 from mvp.types import Labels, Target
@@ -201,3 +203,39 @@ def test_what_could_not_be_loaded_is_not_written(tmp_path) -> None:
     with pytest.raises(ConfigError, match="without pickle"):
         dump(FunctionTransformer(func=np.testing.assert_equal), tmp_path / "model.skops")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_logistic_regression_is_arrays_and_is_read_without_skops(
+    classes: int, tmp_path, monkeypatch
+) -> None:
+    table, bits = two_views(120, 4, 0)
+    target = Target("a", ("x", "y", "z")) if classes == 3 else Target("a")
+    labels = Labels((target,), (bits.sum(axis=1) % classes).astype(np.float32)[:, None])
+    learner = LogisticLearner().fit(table, labels, validation=None, seed=3)
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        learner.save(tmp_path / folder)
+    one, two = (tmp_path / f / "model-0.npz" for f in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
+    made, read = learner._models[0], load_plain(one)
+    assert {k: type(v) for k, v in vars(made).items()} == {
+        k: type(v) for k, v in vars(read).items()
+    }
+    assert np.array_equal(made.coef_, read.coef_) and made.get_params() == read.get_params()
+    two.unlink()
+    dump(made, two.with_suffix(".skops"))  # as older versions wrote it
+    old = LogisticLearner.load(tmp_path / "two")
+    monkeypatch.setattr("mvp.learners.sklearn.load", None)
+    new = LogisticLearner.load(tmp_path / "one")
+    for other in (old, new):
+        assert np.array_equal(other.predict(table), learner.predict(table))
+
+
+def test_what_json_does_not_keep_is_left_to_skops() -> None:
+    x, y = np.eye(4), np.array([0, 1, 0, 1])
+    assert is_plain(LogisticRegression().fit(x, y))
+    assert not is_plain(LogisticRegression(class_weight={0: 1, 1: 2}).fit(x, y))
+    assert not is_plain(LogisticRegression().fit(x, y.astype(str)))
+    assert not is_plain(LogisticRegression())
+    assert not is_plain(LinearSVC().fit(x, y))

@@ -81,7 +81,8 @@ def test_learned_tokens_are_trained(name: str, token: str) -> None:
 
 @pytest.mark.parametrize("name", TORCH)
 def test_wrong_options_are_refused_by_name(name: str) -> None:
-    for option, value in (("memory_limit", -1), ("epochs", True), ("view_dropout", 1.0)):
+    wrong = {"memory_limit": -1, "epochs": True, "view_dropout": 1.0, "lr": True}
+    for option, value in wrong.items():
         with pytest.raises(ConfigError, match=option):
             Head.fit(name, {option: value}, *studies_for(name), seed=0)
 

@@ -83,6 +83,10 @@ def test_a_person_is_told_how_many_were_compared_and_on_what(trained, done):
     assert "2 candidates fitted, 2 ranked by mean AUROC on" in said
     assert "as the best of 2 its validation figure is too good" in said
     assert "runner-up" in said
+    alone = ("--learners", "logistic", "--subsets", "full", "--no-shapley")
+    said = done("compare", "-w", trained, *alone)
+    assert "nothing was chosen" in said
+    assert "as the best of" not in said
     assert "Shapley" not in said
     assert "none" not in said.lower()
 
@@ -229,6 +233,18 @@ def test_a_head_of_one_view_knows_no_next_one(workspace, refused):
     code, line = refused("next-view", "-w", workspace, "--head", "one")
     assert code == 2
     assert "knows one view" in line
+
+
+def test_labels_in_another_order_than_the_head_was_fitted_on_are_refused(workspace, refused):
+    mvp.fit_head(workspace, "logistic", progress=False)
+    edit(
+        workspace,
+        "[labels.tube_side]\n[labels.tube_depth]",
+        "[labels.tube_depth]\n[labels.tube_side]",
+    )
+    code, line = refused("next-view", "-w", workspace)
+    assert code == 2
+    assert "fitted on other labels" in line
 
 
 def test_the_threshold_of_the_head_decides(workspace, done_json):

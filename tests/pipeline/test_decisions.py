@@ -171,6 +171,21 @@ def test_run_notices_other_settings_of_decisions(workspace, done_json):
             assert label.threshold.sensitivity >= 0.9
 
 
+def test_settings_changed_after_the_fit_are_not_ignored_in_silence(decided, tmp_path, command):
+    ws = Path(shutil.copytree(decided[0], tmp_path / "ws"))
+    score = ("score", ws / "data" / "studies.csv", "-w", ws, "--quiet")
+    verbs = (score, ("evaluate", "-w", ws, "--quiet"), ("next-view", "-w", ws, "--quiet"))
+    for verb in verbs:
+        code, _, err = command(*verb)
+        assert (code, "other settings" in err) == (0, False)
+    edit(ws, "conformal = 0.2", "conformal = 0.3")
+    for verb in verbs:
+        code, _, err = command(*verb)
+        assert code == 0
+        assert "head logistic was fitted under other settings of head.calibration" in err
+        assert "`mvp fit-head`" in err
+
+
 @pytest.mark.parametrize("name", ["decisions.json", "drift.json"])
 def test_a_changed_or_missing_file_is_noticed(decided, tmp_path, refused, name):
     ws = Path(shutil.copytree(decided[0], tmp_path / "ws"))
@@ -224,6 +239,18 @@ def test_the_view_that_drifts_is_named():
     )
     alone.add({"all": empty})
     assert any("0.0% now" in line for line in drift_lines(alone.reports()["all"]))
+
+
+def test_a_view_that_no_training_study_has_hinders_nothing():
+    rows = rows_of_two_views(100)
+    b = np.where(rows.roles["train"][:, None], np.float32(np.nan), rows.table.block("b"))
+    table = table_from_arrays(list(rows.table.studies), {"a": rows.table.block("a"), "b": b})
+    references = drift_references({"fold-0": HeadRows(table, rows.labels, rows.roles)}, 0)
+    assert list(references["fold-0"].views) == ["a"]
+    watch = DriftWatch(references)
+    watch.expect(100)
+    watch.add({"fold-0": table})
+    assert watch.reports()["fold-0"].studies == 100
 
 
 def test_of_a_long_table_every_so_manieth_study_is_measured(monkeypatch):

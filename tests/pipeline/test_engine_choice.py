@@ -7,7 +7,6 @@ from importlib.metadata import version
 
 import numpy as np
 import pytest
-from conftest import FILMS_TOML, edit, features_of, write_films
 
 import mvp
 from mvp import pipeline
@@ -16,6 +15,7 @@ from mvp.networks.engines import exported
 from mvp.pipeline import engines
 from mvp.pipeline.networks import feature_network, view_inputs, view_key
 from mvp.pipeline.project import Project
+from tests.pipeline.conftest import FILMS_TOML, edit, features_of, write_films
 
 AUTO = FILMS_TOML.replace("unit_rows = 16", 'unit_rows = 16\nengine = "auto"')
 

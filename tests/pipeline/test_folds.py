@@ -16,10 +16,11 @@ from mvp.config import SplitConfig
 from mvp.data.splits.file import read_split, write_split
 from mvp.data.splits.split import TRAIN, Split, make_split
 from mvp.errors import ConfigError, DataError, StaleError
-from mvp.pipeline.folds import fold_names, fold_networks, fold_table, held_out, needed_for
+from mvp.pipeline.folds import fold_names, fold_networks, held_out, needed_for
 from mvp.pipeline.networks import feature_network, open_stores, view_key
 from mvp.pipeline.project import Project
 from mvp.pipeline.provenance import patient_hashes, read_provenance
+from mvp.pipeline.stage_two import head_rows
 from mvp.pipeline.tables import cached_table, require_unseen
 from mvp.pipeline.training_rows import training_masks, training_rows
 from mvp.pipeline.workspace import FOLD, Workspace, fold_name, fold_number
@@ -466,6 +467,10 @@ def test_what_is_stored_of_folds_costs_nothing_and_shards_agree(stored):
     for name in fold_names(opened(stored)):
         rows = sum(part.views[f"frontal {name}"].rows for part in parts)
         assert rows == again.views[f"frontal {name}"].rows
+
+
+def fold_table(project, views, fold):
+    return head_rows(project, views, "crossfit")[0][fold].table
 
 
 def test_features_of_different_folds_never_meet_in_one_table(pairs):

@@ -2,11 +2,16 @@
 
 import csv
 import shutil
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
 import mvp
+from mvp.errors import StaleError
+from mvp.pipeline._evaluate import evaluation_inputs
+from mvp.pipeline.heads import load_head, require_current_keys
+from mvp.pipeline.project import Project
 from tests.pipeline.conftest import edit, rows_of, write_rows
 
 
@@ -43,6 +48,11 @@ def test_a_second_run_does_nothing_and_a_change_only_what_follows_from_it(worksp
     assert planned["extract frontal"] == (True, "after finetune frontal")
     assert planned["fit-head logistic"][0]
     assert planned["evaluate"][0]
+
+
+def test_a_dry_run_says_every_step_once(workspace, command):
+    _, out, err = command("run", "-w", workspace, "--dry-run")
+    assert (out + err).count("finetune lateral: ") == 1
 
 
 def test_a_dry_run_changes_nothing(workspace):
@@ -141,6 +151,32 @@ def test_views_swapped_back_for_one_study_refit_the_head(evaluated):
     rewrite(workspace, swap)
     done = steps(mvp.run(workspace, progress=False))
     assert done["fit-head logistic"] == (True, "changed since it was fitted: the rows")
+
+
+def test_studies_that_change_their_role_refit_the_head_though_they_are_the_same(evaluated):
+    path = evaluated / "split.csv"
+    path.write_text(path.read_text().replace("stage2-inner", "calibration"))
+    planned = steps(mvp.run(evaluated, dry_run=True, progress=False))
+    assert planned["fit-head logistic"] == (True, "changed since it was fitted: the rows")
+
+
+def test_what_the_digest_of_a_head_does_not_tell_is_evaluated_anew(evaluated):
+    project = Project(evaluated, progress=False)
+    saved = load_head(project, "logistic")
+    before = evaluation_inputs(project, saved)
+    read_otherwise = {**saved.provenance["reading"], "instances": "max"}
+    for other in (
+        replace(saved, ablation=None),
+        replace(saved, provenance={**saved.provenance, "reading": read_otherwise}),
+    ):
+        assert other.digest == saved.digest
+        assert evaluation_inputs(project, other) != before
+
+
+def test_a_head_of_other_folds_is_refused(evaluated):
+    saved = load_head(Project(evaluated, progress=False), "logistic")
+    with pytest.raises(StaleError, match="other folds"):
+        require_current_keys(saved, dict.fromkeys(("fold-0", "fold-1"), saved.keys["all"]))
 
 
 def test_run_forgets_no_reject(evaluated):

@@ -135,6 +135,10 @@ def test_a_folder_is_no_score_table(command, fitted):
     code, _, err = command("score", table, "-w", fitted, "--out", fitted / "data", "--quiet")
     assert code == 2
     assert "a folder" in err
+    (fitted / "file").write_text("")
+    code, _, err = command("score", table, "-w", fitted, "--out", fitted / "file" / "s.csv", "-q")
+    assert code == 2
+    assert "name another place with --out" in err
 
 
 def test_a_view_that_the_head_needs_and_mvp_toml_lacks(command, fitted):

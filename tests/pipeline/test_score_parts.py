@@ -92,8 +92,9 @@ def test_no_number_of_rows_changes_a_byte_where_the_blocks_are_the_same(scored, 
     for suffix in ("csv", "parquet"):
         mvp.score(scored / "new.csv", scored, scored / f"a.{suffix}", progress=False)
         with pytest.MonkeyPatch.context() as patch:
-            assert in_parts(patch, 5) == []
+            sizes = in_parts(patch, 5)
             mvp.score(scored / "new.csv", scored, scored / f"b.{suffix}", progress=False)
+        assert len(sizes) > 5
         assert (scored / f"a.{suffix}").read_bytes() == (scored / f"b.{suffix}").read_bytes()
 
 

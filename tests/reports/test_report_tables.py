@@ -1,6 +1,13 @@
 """What a person reads says what it rests on."""
 
-from mvp.reports import accuracy_text, comparison_text, decisions_text, write_csv, write_page
+from mvp.reports import (
+    accuracy_text,
+    comparison_text,
+    decisions_text,
+    optimism_text,
+    write_csv,
+    write_page,
+)
 
 
 def record(model, n, positives, auroc=0.9):
@@ -145,6 +152,30 @@ def test_the_page_escapes_what_strangers_wrote(tmp_path):
     places = [page.index(f"{words}") for words in order]
     assert places == sorted(places)
     assert "http" not in page.replace("</html>", "")
+
+
+def gap_of(model, label="b"):
+    return {
+        "model": model,
+        "label": label,
+        "own": 0.9,
+        "test": 0.7,
+        "gap": 0.2,
+        "difference": None,
+    }
+
+
+def test_the_optimism_gap_says_whose_rows_they_were():
+    """Under the ablation by name the networks have seen the rows of the fusion itself."""
+    both = [gap_of("fusion"), gap_of("fusion", "a"), gap_of("same-rows"), gap_of("same-rows", "a")]
+    head, _, *lines = optimism_text(both, "holdout").splitlines()
+    assert head.endswith("honest - same-rows on test")
+    assert [line.split()[:3] for line in lines] == [
+        [label, rows, "rows"] for label in ("b", "a") for rows in ("unseen", "same")
+    ]
+    head, _, line = optimism_text(both[:1], "same-rows").splitlines()
+    assert line.split()[:3] == ["b", "same", "rows"]
+    assert "honest" not in head
 
 
 def test_the_line_of_a_label_says_what_it_decides():

@@ -8,11 +8,14 @@ import pytest
 
 from mvp.config import EvaluateConfig, HeadConfig
 from mvp.errors import ConfigError, DataError
+from mvp.features import table_from_arrays
 from mvp.learners.ensemble import Ensemble, HeadRows
-from mvp.stages._decisions import Decisions, joined
+from mvp.stages._decisions import Decisions, LabelDecision, joined
 from mvp.stages.decide import decide
 from mvp.stages.evaluate import evaluate
+from mvp.stages.fit_head import fit_head
 from mvp.stages.score import Scores, table_writer
+from mvp.statistics.thresholds import choose_threshold
 from mvp.types import EVERY_PATTERN, Labels, Target
 from tests.stages.made_decisions import SURE, TARGETS, fitted, made_rows, with_labels
 
@@ -176,6 +179,15 @@ def test_cells_say_what_the_parts_say():
     np.testing.assert_allclose(calibrated[:, 1:].sum(axis=1), 1, rtol=1e-5)
 
 
+def test_a_call_is_the_one_that_was_counted_when_the_threshold_was_chosen():
+    below = np.float32(0.5)
+    scores = np.array([0.1, below, np.nextafter(below, np.float32(1)), 0.9], np.float32)[:, None]
+    threshold = choose_threshold([0, 0, 1, 1], scores[:, 0])
+    decisions = Decisions(("a",), (LabelDecision(Target("x"), threshold=threshold),))
+    cells = decisions.cells(scores, scores, np.ones((4, 1), bool))
+    assert cells["x_call"].tolist() == threshold.apply(scores[:, 0]).tolist() == [0, 0, 1, 1]
+
+
 def test_nothing_is_decided_of_a_study_of_which_nothing_is_said():
     _, decisions = fitted(made_rows(600))
     raw = np.full((1, 4), np.nan, np.float32)
@@ -207,13 +219,42 @@ def test_of_a_cross_fitted_head_each_fold_answers_for_its_own_validation_studies
     }
     ensemble, decisions = fitted(folds)
     alone = Ensemble({"all": ensemble.members["fold-0"]})
-    inner = ensemble.ask(folds, "inner")
-    assert decisions.labels[0].threshold.positives == inner.labels.values[:, 0].sum()
+    inner, kept = (ensemble.ask(folds, role) for role in ("inner", "calibration"))
+    # Only calibration studies are asked of all, as those are whom the threshold is for.
+    assert decisions.labels[0].threshold.positives == kept.labels.values[:, 0].sum()
+    nobody = {"calibration": np.zeros(len(one.table), bool)}
+    without = {f: HeadRows(o.table, o.labels, {**o.roles, **nobody}) for f, o in folds.items()}
+    decided = decide(ensemble, without, HeadConfig())
+    assert decided.labels[0].threshold.positives == inner.labels.values[:, 0].sum()
     mine = folds["fold-0"].mask("inner").sum()
     np.testing.assert_array_equal(
         inner.predicted["fusion"][:mine],
         alone.ask({"all": folds["fold-0"]}, "inner").predicted["fusion"],
     )
+
+
+def test_the_threshold_of_a_cross_fitted_head_keeps_its_promise_on_the_mean_of_its_members():
+    """Small folds make sure members, whose mean is much less sure than each of them."""
+    rng = np.random.default_rng(0)
+    at, fitted_on, kept_until = np.arange(4600), 600, 1600
+    finding = rng.random(len(at)) < 0.3
+    views = rng.standard_normal((len(at), 20))
+    views[:, :3] += 0.8 * finding[:, None]
+    labels = Labels(TARGETS[:1], finding.astype(np.float32)[:, None])
+    table = table_from_arrays([f"S{i}" for i in at], {"a": views.astype(np.float32)})
+    rest = {"calibration": (at >= fitted_on) & (at < kept_until), "test": at >= kept_until}
+    rows = {}
+    for fold in range(5):
+        mine = (at < fitted_on) & (at % 5 == fold)
+        roles = {"train": mine & (at % 2 == 0), "inner": mine & (at % 2 == 1), **rest}
+        rows[f"fold-{fold}"] = HeadRows(table, labels, roles)
+    ensemble = fit_head("logistic", {"C": 1.0}, rows, seed=0, progress=False).ensemble
+    tested = ensemble.ask(rows, "test")
+    for rule, known in (("sensitivity", 1), ("specificity", 0)):
+        label = decide(ensemble, rows, HeadConfig(threshold=rule, at=0.9)).labels[0]
+        called = label.threshold.apply(label.calibrated(tested.predicted["fusion"])[:, 0])
+        own = tested.labels.values[:, 0] == known
+        assert (called[own] == known).mean() == pytest.approx(0.9, abs=0.04)
 
 
 def test_joined_names_count_every_row():

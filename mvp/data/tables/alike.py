@@ -41,6 +41,8 @@ def alike_ids(
     whose = [""] * len(ids) if owners is None else owners.tolist()
     pairs = list(dict.fromkeys(zip(ids.tolist(), whose, strict=True)))
     simple = _simple([identity for identity, _ in pairs])
+    if len(set(simple)) == len(pairs):
+        return []
     first: dict[tuple[str, str], str] = {}
     found: list[tuple[str, str]] = []
     for (identity, owner), key in zip(pairs, simple, strict=True):

@@ -57,7 +57,7 @@ class Columns:
         if name not in self._distinct:
             raw = np.asarray(self.table.frame[name], dtype=object)[self._rows]
             codes, values = pd.factorize(raw)
-            self._distinct[name] = codes, [str(value).strip() for value in values]
+            self._distinct[name] = codes, list(map(str.strip, map(str, values)))
         return self._distinct[name]
 
     def cells(self, name: str, setting: str) -> TextArray:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 from mvp.data.tables.encodings import content, damage_told, decode, find_encoding, opened
 from mvp.errors import DataError
@@ -74,17 +77,15 @@ def stream_delimited(path: Path, rows: int) -> Iterator[Delimited]:
         with opened(path) as raw:
             text = io.TextIOWrapper(raw, encoding, newline="")
             reader = csv.reader(chain(text, [_END]), delimiter=separator, skipinitialspace=True)
-            names: list[str] = []
-            lines: list[int] = []
-            found = _rows(reader, names, lines, path)
+            found = _Rows(reader, path)
             while True:
-                before = lines[-1] if lines else 1
-                lines.clear()
-                columns = _columns(islice(found, rows), names)
-                if not lines and before > 1:
+                before = found.lines[-1] if found.lines else 1
+                found.lines.clear()
+                columns = _columns(found.blocks(rows), found.names)
+                if not found.lines and before > 1:
                     return
-                yield Delimited(columns, _compact(lines), how, separator)
-                if not lines:
+                yield Delimited(columns, _compact(found.lines), how, separator)
+                if not found.lines:
                     return
 
 
@@ -133,15 +134,14 @@ def _cells(text: str, separator: str, path: Path) -> tuple[dict[str, list[str]],
     # instead of a silent shift of all columns by one.
     stream = chain(io.StringIO(text, newline=""), [_END])
     reader = csv.reader(stream, delimiter=separator, skipinitialspace=True)
-    names: list[str] = []
-    lines: list[int] = []
-    return _columns(_rows(reader, names, lines, path), names), _compact(lines)
+    found = _Rows(reader, path)
+    return _columns(found.blocks(), found.names), _compact(found.lines)
 
 
-def _columns(rows: Iterable[list[str]], names: list[str]) -> dict[str, list[str]]:
+def _columns(blocks: Iterable[list[list[str]]], names: list[str]) -> dict[str, list[str]]:
     """Rows turned into columns; `names` is filled when the first row comes."""
     columns: list[list[str]] = []
-    for block in _blocks(rows):
+    for block in blocks:
         if not columns:
             columns = [[] for _ in names]
             # Few values, many times: one string for all of them, unless they turn out to differ.
@@ -157,33 +157,75 @@ def _columns(rows: Iterable[list[str]], names: list[str]) -> dict[str, list[str]
     return dict(zip(names, columns or [[] for _ in names], strict=True))
 
 
-def _rows(
-    reader: Iterator[list[str]], names: list[str], lines: list[int], path: Path
-) -> Iterator[list[str]]:
-    """The rows under the header, all of its width; `names` and `lines` are filled on the way."""
-    end, width, closed = 0, 0, False
-    for cells in reader:
-        start, end = end + 1, reader.line_num  # type: ignore[attr-defined]
-        if not (cells and cells[0].strip()) and not any(cell.strip() for cell in cells):
-            continue
-        if cells == [_END]:
-            closed = True
-            break
-        if not width:
-            names.extend(header(cells, path))
-            width = len(names)
-            continue
-        if len(cells) != width:
-            _fit(cells, width, start, path)
-        lines.append(start)
-        yield cells
-    if not closed:
-        raise DataError(
-            f"a quote that opens in the row of line {start} is never closed",
-            path=path,
-            cause="everything after it would be one cell",
-            remedy='close it, or write a quote that belongs to a cell twice, as in "5"" long"',
+class _Rows:
+    """The rows under the header, all of its width.
+
+    Args:
+        reader: gives the cells of one row after the other.
+        path: of the table, for messages.
+
+    Attributes:
+        names: of the columns, when the first rows are there.
+        lines: the line that each row starts on, of the rows given so far.
+    """
+
+    def __init__(self, reader: Iterator[list[str]], path: Path) -> None:
+        self._reader, self._path = reader, path
+        self.names: list[str] = []
+        self.lines: list[int] = []
+        self._start = self._end = 0
+        self._closed = False
+
+    def blocks(self, most: int = sys.maxsize) -> Iterator[list[list[str]]]:
+        """The next rows, a few at a time and at most so many of them."""
+        reader: Any = self._reader
+        while most and not self._closed:
+            # The header alone: it says how wide the others are.
+            number = min(most, _ROWS) if self.names else 1
+            read = [(cells, reader.line_num) for cells in islice(reader, number)]
+            if not read:
+                raise DataError(
+                    f"a quote that opens in the row of line {self._start} is never closed",
+                    path=self._path,
+                    cause="everything after it would be one cell",
+                    remedy="close it, or write a quote that belongs to a cell twice, as in "
+                    '"5"" long"',
+                )
+            rows = [cells for cells, _ in read]
+            end = read[-1][1]
+            if end - self._end == len(rows) and self._are_plain(rows):
+                self.lines.extend(range(self._end + 1, end + 1))
+                self._start, self._end = end, end
+            else:
+                rows = list(self._looked_at(read))
+            most -= len(rows)
+            if rows:
+                yield rows
+
+    def _are_plain(self, rows: list[list[str]]) -> bool:
+        """Whether all rows are as wide as the header, and none of them is blank or the last."""
+        return (
+            set(map(len, rows)) == {len(self.names)}
+            and all(map(str.strip, map(itemgetter(0), rows)))
+            and [_END] not in rows
         )
+
+    def _looked_at(self, read: list[tuple[list[str], int]]) -> Iterator[list[str]]:
+        """Those of some rows, with the lines that they end on, that are rows of the table."""
+        for cells, end in read:
+            self._start, self._end = self._end + 1, end
+            if not (cells and cells[0].strip()) and not any(cell.strip() for cell in cells):
+                continue
+            if cells == [_END]:
+                self._closed = True
+                return
+            if not self.names:
+                self.names.extend(header(cells, self._path))
+                continue
+            if len(cells) != len(self.names):
+                _fit(cells, len(self.names), self._start, self._path)
+            self.lines.append(self._start)
+            yield cells
 
 
 def _fit(cells: list[str], width: int, line: int, path: Path) -> None:
@@ -197,17 +239,6 @@ def _fit(cells: list[str], width: int, line: int, path: Path) -> None:
         )
     del cells[width:]
     cells.extend([""] * (width - len(cells)))
-
-
-def _blocks(rows: Iterable[list[str]]) -> Iterator[list[list[str]]]:
-    block: list[list[str]] = []
-    for row in rows:
-        block.append(row)
-        if len(block) == _ROWS:
-            yield block
-            block = []
-    if block:
-        yield block
 
 
 def _compact(lines: list[int]) -> Sequence[int]:

@@ -80,7 +80,11 @@ def damage_told(path: Path) -> Iterator[None]:
 
 
 def find_encoding(path: Path) -> tuple[str, bool]:
-    """The encoding that `_decode` would find, and whether the file is packed."""
+    """The encoding that `decode` would find, and whether the file is packed; read once, in blocks.
+
+    Raises:
+        DataError: the file is empty, or an archive.
+    """
     fitting = {name: codecs.getincrementaldecoder(name)() for name in _ENCODINGS}
     said, first = False, True
     with opened(path) as stream:

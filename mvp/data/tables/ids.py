@@ -84,7 +84,8 @@ def read_ids(config: Config, columns: Columns, *, scoring: bool) -> Ids:
 
     data = config.data
     studies = _joined(columns, data.study, "study")
-    if blank := [row for row, study in enumerate(studies) if not study]:
+    if not all(studies):
+        blank = [row for row, study in enumerate(studies) if not study]
         raise DataError(
             f"{len(blank)} rows have no study id, the first on line {columns.line(blank[0])}",
             path=columns.table.path,
@@ -101,10 +102,11 @@ def read_ids(config: Config, columns: Columns, *, scoring: bool) -> Ids:
         patients = [patients[row] for row in keep]
     codes, order = pd.factorize(text_array(studies))
     order = np.asarray(order, dtype=object)
-    owners, without = _patients(columns, codes, order, text_array(patients))
     problems += _half_blank(columns, data.study)
-    if not alone:
-        problems += alike_ids(columns, codes, owners, "patient", data.patient)
+    if alone:  # no two studies of one patient, so none that differ in their writing only
+        return Ids(columns, codes, order, order, tuple(refused.values()), tuple(problems))
+    owners, without = _patients(columns, codes, order, text_array(patients))
+    problems += alike_ids(columns, codes, owners, "patient", data.patient)
     problems += alike_ids(columns, codes, order, "study", data.study, owners)
     return Ids(columns, codes, order, owners, tuple(refused.values()), (*problems, *without))
 
@@ -168,11 +170,10 @@ def _refuse(
 ) -> tuple[dict[int, RefusedRow], list[Problem]]:
     """Rows whose ids cannot be used; never all of them."""
     bad: dict[str, str] = {}
-    different = {*studies, *patients}
     # One text for all: hardly ever is there anything to be found in it.
-    if max(map(len, different), default=0) <= MAX_ID and not _UNSAFE.search(" ".join(different)):
+    if not any(map(_looked_into, (studies,) if patients is studies else (studies, patients))):
         return {}, []
-    for text in different:
+    for text in {*studies, *patients}:
         if len(text) > MAX_ID:
             bad[text] = f"is longer than {MAX_ID} characters"
         elif _UNSAFE.search(text):
@@ -203,6 +204,15 @@ def _refuse(
         + remedy
     )
     return refused, [Problem("bad-id", "error", text, len(refused))]
+
+
+def _looked_into(ids: Sequence[str]) -> bool:
+    """Whether any of some ids may be one that cannot be used."""
+    if max(map(len, ids), default=0) > MAX_ID:
+        return True
+    text = " ".join(ids)
+    # What can be printed holds nothing unsafe, and is found many times faster.
+    return not text.isprintable() and _UNSAFE.search(text) is not None
 
 
 def _patients(

@@ -57,9 +57,9 @@ def join_ids(columns: Sequence[Sequence[str]], *, whole: bool = False) -> list[s
         ValueError: two rows of different cells would have one id.
     """
     # "nan" in an id column is a missing id that went through a data frame.
-    blank = {cell for column in columns for cell in set(column) if is_blank(cell)}
+    blank = {cell for column in columns for cell in _blanks(column)}
     if len(columns) == 1:
-        return ["" if cell in blank else cell for cell in columns[0]]
+        return ["" if cell in blank else cell for cell in columns[0]] if blank else list(columns[0])
     parts = [
         () if p[0] in blank or (whole and not blank.isdisjoint(p)) else _spoken(p, blank)
         for p in zip(*columns, strict=True)
@@ -68,6 +68,14 @@ def join_ids(columns: Sequence[Sequence[str]], *, whole: bool = False) -> list[s
     if len(set(joined)) != len(set(parts)):
         raise ValueError("a cell contains the character '/'")
     return joined
+
+
+def _blanks(cells: Sequence[str]) -> set[str]:
+    """The different cells that say nothing."""
+    # No step of Python for each cell where, as nearly always, there is none.
+    if BLANK.isdisjoint(map(str.casefold, map(str.strip, cells))):
+        return set()
+    return {cell for cell in set(cells) if is_blank(cell)}
 
 
 def _spoken(parts: tuple[str, ...], blank: set[str]) -> tuple[str, ...]:

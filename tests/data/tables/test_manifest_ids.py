@@ -1,7 +1,10 @@
 """Ids stay what they are, or their rows are refused aloud; nothing that hides gets in."""
 
+import sys
+
 import pytest
 
+from mvp.data.tables import ids
 from mvp.data.tables.manifest import load_manifest
 from mvp.errors import DataError
 from tests.data.tables.test_manifest import HEADER, kinds, load, refused, workspace
@@ -156,3 +159,9 @@ def test_one_id_of_different_cells_is_refused_whatever_a_blank_is_called(tmp_pat
     data = 'study = ["patient", "study"]'
     line = refused(DataError, tmp_path, "nan,P1/,PA,a.png,1", "/,P1,LL,b.png,1", data=data)
     assert "makes one id, 'P1//', of different cells on line 2 and line 3" in line
+
+
+def test_no_character_that_is_refused_can_be_printed():
+    # Printable ids are not looked into any further.
+    every = map(chr, range(sys.maxunicode + 1))
+    assert not [c for c in every if c.isprintable() and ids._UNSAFE.match(c)]

@@ -96,6 +96,6 @@ def test_a_packed_table_that_was_cut_is_damage(tmp_path):
         list(table_parts(tmp_path / "t.csv.gz", ["study"], 4))
 
 
-def test_rows_are_not_held(tmp_path):
+def test_no_part_is_larger_than_asked(tmp_path):
     path = written(tmp_path / "t.csv", [(f"s{n}", "x") for n in range(1000)])
     assert max(len(part.frame) for part in table_parts(path, ["study"], 10)) == 10
