@@ -120,6 +120,7 @@ def test_the_whole_way_with_frozen_published_weights(films, done, done_json, tmp
     assert scored["forward_passes"] == len(fresh)
 
 
+@pytest.mark.slow  # the same way as with frozen weights; fine-tuning is walked in test_end_to_end
 def test_the_whole_way_with_a_small_fine_tuned_network(films):
     ws = films("fine-tuned")
     done = mvp.run(ws, learner="logistic", progress=False)

@@ -92,7 +92,10 @@ def require_like(ws, alone):
     np.testing.assert_array_equal(features_of(ws), features_of(alone))
 
 
-@pytest.mark.parametrize(("count", "how"), [(2, start), (4, Forked)])
+# Forked ones share the work in the same way, and start at once.
+@pytest.mark.parametrize(
+    ("count", "how"), [pytest.param(2, start, marks=pytest.mark.slow), (4, Forked)]
+)
 def test_processes_share_the_work_and_none_is_done_twice(ws, alone, count, how):
     (ws / "meet").write_text(str(count))
     said = together(how, *[("extract", "-w", ws)] * count)
