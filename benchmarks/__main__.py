@@ -7,6 +7,7 @@ them run. What takes longer, or processes and options of its own, is run by itse
     python -m benchmarks.boosting [ROWS ...]    XGBoost from the store against one array
     python -m benchmarks.sweep [ROWS] [WIDTH]   linear heads side by side against one by one
     python -m benchmarks.scoring --rows N ...   `mvp score` over millions of studies
+    python -m benchmarks.joint                  memory of a joint step on the largest knee study
     python -m benchmarks.saving --images N      training from the cache against every epoch anew
     python -m benchmarks.extraction --images N  images a second against a plain script
 """

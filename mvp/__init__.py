@@ -2,7 +2,7 @@
 
 Every verb of the command line is a function here: `mvp.init`, `mvp.check`, `mvp.split`,
 `mvp.finetune`, `mvp.extract`, `mvp.fit_head`, `mvp.evaluate`, `mvp.score`, `mvp.run`, `mvp.demo`,
-`mvp.list_networks`, `mvp.lr_find`, `mvp.compare`, `mvp.next_view`.
+`mvp.finetune_joint`, `mvp.list_networks`, `mvp.lr_find`, `mvp.compare`, `mvp.next_view`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         evaluate,
         extract,
         finetune,
+        finetune_joint,
         fit_head,
         import_dataset,
         import_features,
@@ -36,6 +37,7 @@ __all__ = [
     "evaluate",
     "extract",
     "finetune",
+    "finetune_joint",
     "fit_head",
     "import_dataset",
     "import_features",

@@ -92,6 +92,9 @@ def extract(
     folds: Annotated[
         bool, typer.Option("--folds", help="With the networks of the folds, each its studies.")
     ] = False,
+    from_joint: Annotated[
+        bool, typer.Option("--from-joint", help="With the bodies of the joint network.")
+    ] = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -105,7 +108,13 @@ def extract(
 
     listen(quiet)
     done = pipeline.extract(
-        workspace, view, verify=verify, shard=shard, folds=folds, progress=not quiet
+        workspace,
+        view,
+        verify=verify,
+        shard=shard,
+        folds=folds,
+        from_joint=from_joint,
+        progress=not quiet,
     )
     show(done, json)
 
@@ -140,6 +149,9 @@ def fit_head(
         bool | None,
         typer.Option("--sweep/--no-sweep", help="Choose C of logistic; lists all view subsets."),
     ] = None,
+    from_joint: Annotated[
+        bool, typer.Option("--from-joint", help="On the features of the joint network's bodies.")
+    ] = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -164,6 +176,7 @@ def fit_head(
             trials=trials,
             timeout=timeout,
             sweep=sweep,
+            from_joint=from_joint,
             progress=not quiet,
         ),
         json,

@@ -35,6 +35,10 @@ def compare(
     views: Annotated[
         str | None, typer.Option(help="Views to take subsets of, with commas (default: all).")
     ] = None,
+    heads: Annotated[
+        str | None,
+        typer.Option(help="Finished heads beside them, with commas (default: joint, if there)."),
+    ] = None,
     shapley: Annotated[
         bool | None,
         typer.Option(
@@ -57,6 +61,7 @@ def compare(
         protocols=_names(protocols, "--protocols"),
         subsets=subsets,
         views=_names(views, "--views"),
+        heads=_names(heads, "--heads"),
         shapley=shapley,
         progress=not quiet,
     )

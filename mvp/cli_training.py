@@ -19,6 +19,7 @@ class _Phase(StrEnum):
 def add_training_commands(app: typer.Typer) -> None:
     """Put them among the others."""
     app.command("lr-find")(lr_find)
+    app.command("finetune-joint")(finetune_joint)
 
 
 def lr_find(
@@ -40,3 +41,21 @@ def lr_find(
     listen(quiet)
     found = pipeline.lr_find(workspace, view, phase=phase.value, steps=steps, progress=not quiet)
     show(found, json)
+
+
+def finetune_joint(
+    workspace: WorkspaceOption = Path(),
+    force: Annotated[bool, typer.Option("--force", help="Train a fresh one too.")] = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train all views' networks and one head together, from what the two stages have learnt.
+
+    [joint] in mvp.toml says how. Afterwards its head is called joint: mvp evaluate --head joint
+
+    Example: mvp finetune-joint
+    """
+    from mvp import pipeline
+
+    listen(quiet)
+    show(pipeline.finetune_joint(workspace, force=force, progress=not quiet), json)

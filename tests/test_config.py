@@ -9,6 +9,7 @@ from mvp.config import (
     EvaluateConfig,
     ExtractConfig,
     HeadConfig,
+    JointConfig,
     NetworkConfig,
     SplitConfig,
     TrainingConfig,
@@ -43,7 +44,7 @@ def refused(more="", text=SMALL):
 
 def test_every_default_loads_and_is_valid_when_it_is_written_out():
     for section in (
-        AugmentConfig, EvaluateConfig, ExtractConfig, HeadConfig,
+        AugmentConfig, EvaluateConfig, ExtractConfig, HeadConfig, JointConfig,
         NetworkConfig, SplitConfig, TrainingConfig, TransformConfig,
     ):  # fmt: skip
         assert section.model_validate(section().model_dump()) == section()

@@ -5,6 +5,7 @@ from mvp.config.complaints import nearest
 from mvp.config.draws import flipped_sides
 from mvp.config.extraction import ExtractConfig
 from mvp.config.inputs import DataConfig, LabelConfig, SplitConfig, TransformConfig, ViewConfig
+from mvp.config.joint import JointConfig
 from mvp.config.loading import load_config, parse_config
 from mvp.config.models import Config, ResolvedView
 from mvp.config.network import NetworkConfig, TextConfig
@@ -21,6 +22,7 @@ __all__ = [
     "EvaluateConfig",
     "ExtractConfig",
     "HeadConfig",
+    "JointConfig",
     "LabelConfig",
     "NetworkConfig",
     "Protocol",

@@ -11,6 +11,7 @@ from mvp.config.complaints import complaints, nearest
 from mvp.config.draws import require_meaningful_changes, require_meaningful_draws
 from mvp.config.extraction import ExtractConfig
 from mvp.config.inputs import DataConfig, LabelConfig, SplitConfig, TransformConfig, ViewConfig
+from mvp.config.joint import JointConfig
 from mvp.config.network import CHAR_CNN, NetworkConfig, TextConfig
 from mvp.config.section import NAME, RESERVED_COLUMNS, RESERVED_VIEWS, Protocol, Section
 from mvp.config.stage_two import EvaluateConfig, HeadConfig
@@ -37,6 +38,7 @@ class Config(Section):
     split: SplitConfig = SplitConfig()
     extract: ExtractConfig = ExtractConfig()
     head: HeadConfig = HeadConfig()
+    joint: JointConfig = JointConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
 
     @model_validator(mode="after")

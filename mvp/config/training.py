@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -27,6 +27,8 @@ def _number_or_auto(value: Any) -> Any:
 
 class TrainingConfig(Section):
     """How stage one fine-tunes a view's network."""
+
+    rates_need_a_body: ClassVar[bool] = True
 
     epochs: int = Field(default=20, ge=0)
     head_epochs: int | None = Field(default=None, ge=0)
@@ -63,7 +65,7 @@ class TrainingConfig(Section):
             raise ValueError('nesterov has no meaning without optimizer = "sgd"')
         if self.monitor == "none" and "patience" in self.model_fields_set:
             raise ValueError('patience has no meaning with monitor = "none", which keeps the last')
-        if self.freeze == "all" and self.rates:
+        if self.freeze == "all" and self.rates and self.rates_need_a_body:
             raise ValueError('rates have no meaning with freeze = "all"')
         if self.freeze == "all" and self.head_epochs == 0:
             raise ValueError(

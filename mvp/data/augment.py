@@ -24,6 +24,8 @@ _CHANCES = 32
 # Of the aspect of a random crop, as in Szegedy et al. 2015 (arXiv:1409.4842).
 _ASPECT = 4 / 3
 
+# Those numbers that decide where things stand.
+_MOVES = [0, 1, 2, 3, 4, 7, 8, 9, 10, 11]
 _GEOMETRY = ("rotate", "shift", "scale", "crop", "flip", "vertical_flip")
 Change = Callable[[Tensor, Tensor, AugmentConfig, Generator], Tensor]
 # In this order; each changes one image, or all slices of one volume.
@@ -51,7 +53,11 @@ class Augmentation:
     config: AugmentConfig
 
     def __call__(
-        self, batch: Tensor, seeds: Sequence[int], counts: IntArray | None = None
+        self,
+        batch: Tensor,
+        seeds: Sequence[int],
+        counts: IntArray | None = None,
+        places: Sequence[int] | None = None,
     ) -> Tensor:
         """Augment a batch.
 
@@ -61,6 +67,8 @@ class Augmentation:
                 every device and in whatever batch it stands.
             counts: how many images in a row are slices of one volume, which all change alike
                 (noise alone is new in every slice); None where each is by itself.
+            places: seeds of the changes of geometry alone, one for each image or volume: views of
+                one study that have one are turned, shifted, zoomed, cropped and flipped alike.
 
         Returns:
             (N, C, H, W) in [0, 1].
@@ -70,6 +78,9 @@ class Augmentation:
         if not changes or not chances:
             return batch
         draws = torch.stack([torch.rand(_CHANCES, generator=chance) for chance in chances])
+        if places is not None:
+            moved = [torch.rand(_CHANCES, generator=Generator().manual_seed(s)) for s in places]
+            draws[:, _MOVES] = torch.stack(moved)[:, _MOVES]
         if any(name in changes for name in _GEOMETRY):
             batch = self._move(batch, draws, counts)
         if "brightness" in changes or "contrast" in changes:

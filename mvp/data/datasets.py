@@ -94,9 +94,17 @@ class InputSet:
             self._filled[row] = True
             coming.discard(row)
 
-    def augment(self, batch: Tensor, seeds: Sequence[int], counts: IntArray | None) -> Tensor:
+    def augment(
+        self,
+        batch: Tensor,
+        seeds: Sequence[int],
+        counts: IntArray | None,
+        places: Sequence[int] | None = None,
+    ) -> Tensor:
         """Change a batch at random, all slices of one bag alike; see `Augmentation`."""
-        return batch if self.augmentation is None else self.augmentation(batch, seeds, counts)
+        if self.augmentation is None:
+            return batch
+        return self.augmentation(batch, seeds, counts, places)
 
     def finish(self, batch: Tensor, channels: int) -> Tensor:
         """A batch as the network takes it: of images (N, channels, H, W), normalised."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import mmap
+import weakref
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,12 @@ from numpy.typing import NDArray
 from mvp.files import digest_file
 from mvp.types import IntArray
 
-# Less than this is read into memory as it is.
-LARGE = 8 << 20
+# More than this is always mapped; down to the other while files may be open for it: many middling
+# files are as large as one.
+LARGE, MIDDLING = 8 << 20, 1 << 20
+# Of the files that a process may open, those that middling mappings may keep open: one in so many.
+_SHARE, _MOST = 8, 4096
+_mapped = 0
 # Rows that are taken before the pages around them are let go.
 _TAKEN = 8192
 # Files that were found whole by this process, and what they were then.
@@ -40,9 +46,39 @@ def drop(pages: mmap.mmap) -> None:
         pages.madvise(mmap.MADV_DONTNEED)
 
 
+def worth_mapping(size: int) -> bool:
+    """Whether a file of so many bytes is mapped rather than read."""
+    return size > LARGE or (size > MIDDLING and _mapped < open_files(_SHARE, _MOST))
+
+
+def mapped(path: Path, offset: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """A file's bytes from `offset` on, mapped to be read."""
+    global _mapped  # noqa: PLW0603
+    array = np.memmap(path, np.uint8, "r", offset, shape)
+    _mapped += 1
+    weakref.finalize(array, _unmapped)
+    return array
+
+
+def _unmapped() -> None:
+    global _mapped  # noqa: PLW0603
+    _mapped -= 1
+
+
+@cache
+def open_files(share: int, most: int) -> int:
+    """How many files may be kept open: one in `share` of those that a process may open."""
+    try:
+        import resource
+    except ImportError:  # not a Unix
+        return 512 // share
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return most if allowed < 0 else min(most, max(16, allowed // share))
+
+
 def take(array: NDArray[Any], rows: IntArray) -> NDArray[Any]:
     """`array[rows]`; of a mapped file in steps, so that all of it is never in memory."""
-    if not isinstance(array, np.memmap) or array.nbytes < LARGE:
+    if not isinstance(array, np.memmap):
         return np.asarray(array[rows])
     out = np.empty((len(rows), *array.shape[1:]), array.dtype)
     for start in range(0, len(rows), _TAKEN):

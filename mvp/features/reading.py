@@ -25,12 +25,12 @@ from mvp.errors import StorageError
 from mvp.features.casting import finite_rows, widen
 from mvp.features.layout import CRC_BYTES
 from mvp.features.ledger import LedgerEntry
-from mvp.features.mapped import let_go
+from mvp.features.mapped import let_go, open_files
 from mvp.features.segment import Segment
 from mvp.types import FloatArray, IntArray
 
 # Open mappings cost a file handle each, of which a process has a limited number.
-_MOST_MAPPED = 8192
+_SHARE, _MOST_MAPPED = 2, 8192
 # Units that cannot be mapped are kept decoded, so that small batches do not fetch them each time.
 _DECODED_BYTES = 256 << 20
 # Units that are fetched before the first of them is used; few enough to be kept, all of them.
@@ -71,18 +71,6 @@ def in_runs(read: Callable[[Sequence[Item]], None], items: Sequence[Item]) -> No
         future.exception()  # all end before what they write into can be let go
     for future in waiting:
         future.result()
-
-
-@cache
-def _mapped_units() -> int:
-    """How many units may be mapped at a time: half of the files that may be open."""
-    try:
-        import resource
-
-        allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        return _MOST_MAPPED if allowed < 0 else min(_MOST_MAPPED, max(16, allowed // 2))
-    except ImportError:  # not a Unix
-        return 256
 
 
 class UnitReader:
@@ -157,7 +145,7 @@ class UnitReader:
         name = segment.chunk(entry.unit)
         path = segment.storage.local(name)
         if path is not None and segment.layout.compression == "none":
-            kept, most = self._mapped, _mapped_units()
+            kept, most = self._mapped, open_files(_SHARE, _MOST_MAPPED)
         else:
             kept, most = self._decoded, max(1, _DECODED_BYTES // segment.layout.unit_bytes)
         made = _name(segment, entry)

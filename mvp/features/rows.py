@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mvp.features.mapped import is_whole
+from mvp.features.mapped import is_whole, mapped
 from mvp.files import DIGEST_BYTES, digest_bytes
 from mvp.types import IntArray
 
@@ -94,4 +94,4 @@ def map_ids(path: Path, plan: str) -> RowIds:
             raise ValueError("plan.npy is not as it was written")
     if not is_whole(path, plan, _HEADER_BYTES):
         raise ValueError("the row ids are not those it was made with")
-    return np.memmap(path, np.uint8, "r", _HEADER_BYTES, (rows, ROW_ID_BYTES))
+    return mapped(path, _HEADER_BYTES, (rows, ROW_ID_BYTES))

@@ -23,7 +23,7 @@ from mvp.features import documents
 from mvp.features.casting import same_bytes, storable
 from mvp.features.layout import Layout
 from mvp.features.ledger import Ledger, LedgerEntry, object_digest
-from mvp.features.mapped import LARGE
+from mvp.features.mapped import worth_mapping
 from mvp.features.rows import RowIds, dump_ids, load_ids, map_ids, pack, unpack
 from mvp.features.storage import WITHDRAWN, Part, Storage, put, unusable
 from mvp.files import digest_bytes, digest_json
@@ -287,7 +287,7 @@ class Segment:
 
 def _ids(storage: Storage, name: str, plan: str) -> RowIds:
     path = storage.local(name)
-    if path is not None and (storage.size(name) or 0) > LARGE:
+    if path is not None and worth_mapping(storage.size(name) or 0):
         return map_ids(path, plan)
     return load_ids(storage.read(name), plan)
 

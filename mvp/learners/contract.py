@@ -29,13 +29,14 @@ TARGETS = (
 
 
 def check_learner(
-    factory: str | Callable[..., Learner], *, maps: bool = False, **options: Any
+    factory: str | Callable[..., Learner], *, maps: bool | tuple[int, ...] = False, **options: Any
 ) -> None:
     """Run a learner through what every learner must hold; takes four small fits.
 
     Args:
         factory: the learner's class, or its name as `make_learner` takes it.
-        maps: offer views that are maps (channel, position) of one shape, for learners of maps.
+        maps: offer views that are maps of one shape, for learners of maps: (channel, position), or
+            the shape given, of six numbers.
         options: its options; choose them so that a fit of 90 rows is quick.
 
     Raises:
@@ -93,7 +94,7 @@ def check_labels_apart(factory: str | Callable[..., Learner], **options: Any) ->
 
 
 def synthetic_studies(
-    *, maps: bool = False
+    *, maps: bool | tuple[int, ...] = False
 ) -> tuple[FeatureTable, Labels, tuple[FeatureTable, Labels]]:
     """90 training and 30 validation studies of two views, some missing, with three targets.
 
@@ -101,6 +102,7 @@ def synthetic_studies(
     of the rows are unknown. Two studies have no view at all. The views have 6 and 4 features, or,
     as maps, 2 channels at 3 positions each.
     """
+    shape = maps if isinstance(maps, tuple) else (2, 3)
     rng = np.random.default_rng(5)
     first, second = rng.normal(size=(120, 6)), rng.normal(size=(120, 6 if maps else 4))
     values = np.stack(
@@ -120,7 +122,7 @@ def synthetic_studies(
     table = table_from_arrays(
         [f"s{i}" for i in range(120)],
         {"first": first.astype(np.float32), "second": second.astype(np.float32)},
-        shapes={"first": (2, 3), "second": (2, 3)} if maps else None,
+        shapes=dict.fromkeys(("first", "second"), shape) if maps else None,
     )
     labels = Labels(TARGETS, values)
     train, rest = np.arange(90), np.arange(90, 120)

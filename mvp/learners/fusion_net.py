@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -42,13 +44,82 @@ class FusionNet(nn.Module):
         return self.out(self.body(torch.where(there, features, self.token)))
 
 
+@dataclass(frozen=True, eq=False)
+class Term:
+    """One of the losses that a network of several heads is fitted by.
+
+    Attributes:
+        weight: what the loss counts.
+        logits: (row, output) of all rows.
+        rows: (row,) bool, those that it is the loss of; None for all.
+    """
+
+    weight: float
+    logits: Tensor
+    rows: Tensor | None = None
+
+
+class SeveralHeads(Protocol):
+    """A network of several heads, each with a loss of its own."""
+
+    def terms(self, features: Tensor, presence: Tensor) -> Iterable[Term]:
+        """What every head is fitted by, from features (row, Σ feature) and presence."""
+        ...
+
+    def combined(self, terms: Sequence[Term], presence: Tensor) -> Tensor:
+        """Logits (row, output) of what the heads say together."""
+        ...
+
+
+class RowNorm(nn.BatchNorm1d):
+    """Batch norm that goes by its running statistics where it is given one row to learn from.
+
+    One row has no variance, and a step of joint training may well have one study with all views.
+    """
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(row, feature), normalised."""
+        if not self.training or len(rows) > 1:
+            return super().forward(rows)
+        return functional.batch_norm(
+            rows, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )
+
+
+class PlaceNorm(nn.BatchNorm2d):
+    """The same for maps (row, channel, height, width): one row of one place has no variance."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps, normalised."""
+        if not self.training or maps.numel() > maps.shape[1]:
+            return super().forward(maps)
+        return functional.batch_norm(
+            maps, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )
+
+
+def loss_terms(net: nn.Module, inputs: object, shown: Tensor) -> list[Term]:
+    """What a network is fitted by: its own terms where it has several heads, else its logits.
+
+    Args:
+        net: gives logits (row, output) of inputs and the views that are shown; a network of several
+            heads says in `terms` what each of them says.
+        inputs: of the rows.
+        shown: (row, view) bool.
+    """
+    own = getattr(net, "terms", None)
+    if own is not None:
+        return list(own(inputs, shown))
+    return [Term(1.0, net(inputs, shown))]
+
+
 def hidden_layers(size: int, hidden: int, layers: int, dropout: float) -> tuple[nn.Sequential, int]:
     """Layers with batch norm, ReLU and dropout on (row, size), and the width that they give."""
     blocks: list[nn.Module] = []
     for _ in range(layers):
         blocks += [
             nn.Linear(size, hidden, bias=False),
-            nn.BatchNorm1d(hidden),
+            RowNorm(hidden),
             nn.ReLU(),
             nn.Dropout(dropout),
         ]
@@ -61,7 +132,12 @@ def drop_views(presence: Tensor, probability: float, generator: torch.Generator)
 
     A row that would lose all its views keeps one, each of them equally often.
     """
-    luck = torch.rand(presence.shape, generator=generator).to(presence.device)
+    luck = torch.rand(presence.shape, generator=generator)
+    return luckier_views(presence, luck.to(presence.device), probability)
+
+
+def luckier_views(presence: Tensor, luck: Tensor, probability: float) -> Tensor:
+    """Presence (row, view) without views of luck (row, view) below a probability; see above."""
     kept = presence & (luck >= probability)
     luckiest = torch.where(presence, luck, -1.0).argmax(dim=1, keepdim=True)
     spared = torch.zeros_like(presence).scatter_(1, luckiest, True) & presence

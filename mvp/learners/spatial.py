@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from mvp.errors import ConfigError
 from mvp.features.table import FeatureTable
-from mvp.learners.fusion_net import hidden_layers
+from mvp.learners.fusion_net import PlaceNorm, hidden_layers
 from mvp.learners.standardise import Standardiser, table_moments
 from mvp.learners.torch_base import TorchLearner
 
@@ -55,7 +55,7 @@ class SpatialNet(nn.Module):
         self.conv = nn.Conv2d(
             channels, filters, (kernel, views), padding=(kernel // 2, 0), bias=False
         )
-        self.norm = nn.BatchNorm2d(filters)
+        self.norm = PlaceNorm(filters)
         self.body, size = hidden_layers(2 * filters, hidden, layers, dropout)
         self.out = nn.Linear(size, outputs)
 
@@ -94,27 +94,12 @@ class SpatialLearner(TorchLearner):
         """Channels, positions and number of views; see `TorchLearner.layout`."""
         if isinstance(self.kernel, int) and self.kernel % 2 == 0:
             raise ConfigError(f"kernel is {self.kernel}, expected an odd number of positions")
-        shapes = {view: table.shape(view) for view in table.views}
-        first = next(iter(shapes.values()))
-        if len(first) != 2 or len(set(shapes.values())) > 1:
-            found = ", ".join(f"{view} {shape}" for view, shape in shapes.items())
-            raise ConfigError(
-                f"the learner 'spatial' needs maps (channel, position) of one shape: {found}",
-                cause="features without positions, or of views whose networks or image sizes "
-                "differ",
-                remedy='set network.pooling = "rows" and network.layer to one that gives a map, '
-                "with one network and image size for these views, and run `mvp extract`; or leave "
-                "views out by head.views",
-            )
-        return {"shape": list(first), "views": len(shapes)}
+        shape = require_shape_of_all(table, self.name, 2)
+        return {"shape": list(shape), "views": len(table.views)}
 
     def standardiser(self, table: FeatureTable) -> Standardiser:
         """One mean and spread for all positions of a channel: a place means nothing by itself."""
-        mean, std = table_moments(table)
-        means, within = (part.reshape(-1, table.shape(table.views[0])[1]) for part in (mean, std))
-        spread = np.sqrt(np.square(within).mean(axis=1) + means.var(axis=1))
-        positions = means.shape[1]
-        return Standardiser.of(means.mean(axis=1).repeat(positions), spread.repeat(positions))
+        return channel_standardiser(table)
 
     def new_net(self, layout: Mapping[str, Any], outputs: int) -> SpatialNet:
         """See `TorchLearner.new_net`."""
@@ -130,3 +115,42 @@ class SpatialLearner(TorchLearner):
             layers=self.layers,
             dropout=self.dropout,
         )
+
+
+# By number of axes: what a map is called, and the pooling that stores it.
+_MAPS = {2: ("(channel, position)", "rows"), 3: ("(channel, height, width)", "map")}
+
+
+def require_shape_of_all(table: FeatureTable, learner: str, axes: int) -> tuple[int, ...]:
+    """The shape of every view's maps.
+
+    Args:
+        table: the features.
+        learner: for the error.
+        axes: how many a map has.
+
+    Raises:
+        ConfigError: a view has no maps of so many axes, or the views' maps differ in shape.
+    """
+    shapes = {view: table.shape(view) for view in table.views}
+    first = next(iter(shapes.values()))
+    if len(first) != axes or len(set(shapes.values())) > 1:
+        what, pooling = _MAPS[axes]
+        found = ", ".join(f"{view} {shape}" for view, shape in shapes.items())
+        raise ConfigError(
+            f"the learner {learner!r} needs maps {what} of one shape: {found}",
+            cause="features without positions, or of views whose networks or image sizes differ",
+            remedy=f'set network.pooling = "{pooling}" and network.layer to one that gives a map, '
+            "with one network and image size for these views, and run `mvp extract`; or leave "
+            "views out by head.views",
+        )
+    return first
+
+
+def channel_standardiser(table: FeatureTable) -> Standardiser:
+    """One mean and spread for all places of every channel of every view's maps."""
+    mean, std = table_moments(table)
+    places = int(np.prod(table.shape(table.views[0])[1:]))
+    means, within = (part.reshape(-1, places) for part in (mean, std))
+    spread = np.sqrt(np.square(within).mean(axis=1) + means.var(axis=1))
+    return Standardiser.of(means.mean(axis=1).repeat(places), spread.repeat(places))

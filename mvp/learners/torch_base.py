@@ -26,6 +26,23 @@ from mvp.types import FloatArray, Labels, Target
 _GB = 1e9
 
 
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What a torch learner is beside its options.
+
+    Attributes:
+        net: gives logits (row, output) of standardised features and presence.
+        scaler: how features are standardised.
+        layout: what the network's form depends on, as `TorchLearner.layout` gives it.
+        targets: what the outputs mean.
+    """
+
+    net: nn.Module
+    scaler: Standardiser
+    layout: Mapping[str, Any]
+    targets: tuple[Target, ...]
+
+
 @dataclass(kw_only=True, eq=False)
 class TorchLearner:
     """A network on the features of all views; a learner says which network, and what it reads.
@@ -149,6 +166,18 @@ class TorchLearner:
                 logits = self._net(inputs, presence)
                 result[part] = probabilities(logits, self._targets).cpu().numpy()
         return result
+
+    @property
+    def fitted(self) -> Fitted:
+        """What was fitted."""
+        return Fitted(self._net, self._scaler, self._layout, self._targets)
+
+    def with_fitted(self, fitted: Fitted) -> Self:
+        """Take over what was fitted elsewhere, as by a joint training; gives the learner itself."""
+        self._net, self._scaler = fitted.net, fitted.scaler
+        self._layout, self._targets = dict(fitted.layout), fitted.targets
+        self._net.eval()
+        return self
 
     def save(self, folder: Path) -> None:
         """`weights.safetensors` (network and standardisation) and `<name>.json`."""

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from mvp.errors import ConfigError
-from mvp.learners.fusion_net import masked_loss
+from mvp.learners.fusion_net import loss_terms, masked_loss
 from mvp.learners.torch_rows import Feed
 from mvp.types import Target
 
@@ -79,7 +79,12 @@ def train_epoch(
     net.train()
     fraction = feed.known_fraction
     for inputs, shown, values in feed.epoch(view_dropout, generator):
-        loss = masked_loss(net(inputs, shown), values, targets, fraction)
+        loss = values.new_zeros(())
+        for term in loss_terms(net, inputs, shown):
+            own = values
+            if term.rows is not None:
+                own = values.masked_fill(~term.rows.unsqueeze(1), torch.nan)
+            loss = loss + term.weight * masked_loss(term.logits, own, targets, fraction)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()

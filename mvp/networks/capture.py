@@ -51,6 +51,7 @@ class Capture:
         network: whose layers.
         layer: "auto", or a module's dotted name as in `named_modules()`; or several of these.
         pooling: "avg", "max", "avgmax", "rows", "map" or "none".
+        gradients: let them flow back through the features, for what is trained on top of them.
 
     Raises:
         ConfigError: no such layer or pooling, a layer named twice, a pooling of what the network
@@ -58,12 +59,17 @@ class Capture:
     """
 
     def __init__(
-        self, network: Network, layer: str | Sequence[str] = AUTO, pooling: Pooling = "avg"
+        self,
+        network: Network,
+        layer: str | Sequence[str] = AUTO,
+        pooling: Pooling = "avg",
+        *,
+        gradients: bool = False,
     ) -> None:
         names = [layer] if isinstance(layer, str) else list(layer)
         _require_fitting(names, pooling)
         self._network = network
-        self._pooling = pooling
+        self._pooling, self._gradients = pooling, gradients
         modules = dict(network.module.named_modules())
         self._layers: list[_Layer] = []
         for name in names:
@@ -195,7 +201,7 @@ class Capture:
                 "stand last",
                 remedy="name a later layer that gives (N, C, H, W), as Swin's `permute`",
             )
-        return pooled(value, self._pooling, self._who(layer))
+        return pooled(value, self._pooling, self._who(layer), gradients=self._gradients)
 
     def _who(self, layer: _Layer) -> str:
         return f"layer {layer.name!r} of network {self._network.name!r}"

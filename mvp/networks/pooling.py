@@ -13,7 +13,7 @@ from mvp.errors import ConfigError
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 
 
-def pooled(value: Tensor, pooling: Pooling, who: str) -> Tensor:
+def pooled(value: Tensor, pooling: Pooling, who: str, *, gradients: bool = False) -> Tensor:
     """The features of a batch, as a copy of their own that nothing overwrites.
 
     | pooling | a map (N, C, H, W) | tokens (N, T, C) | vectors (N, D) |
@@ -31,9 +31,10 @@ def pooled(value: Tensor, pooling: Pooling, who: str) -> Tensor:
         value: what the layer gave, of one of these three shapes and of any floating type.
         pooling: one of `POOLINGS`.
         who: the layer and its network, for errors.
+        gradients: let them flow back through the features.
 
     Returns:
-        float32, detached, contiguous in the order of the axes above.
+        float32, contiguous in the order of the axes above; detached, but for `gradients`.
 
     Raises:
         ConfigError: a combination that is refused.
@@ -42,7 +43,7 @@ def pooled(value: Tensor, pooling: Pooling, who: str) -> Tensor:
     refused = {2: ("max", "avgmax", "rows", "map"), 3: ("rows", "none"), 4: ("none",)}[value.ndim]
     if pooling in refused:
         raise _refused(pooling, kind, f"{who} gives {tuple(value.shape)}")
-    value = value.detach().float()
+    value = value.float() if gradients else value.detach().float()
     axes = {3: (1,), 4: (2, 3)}.get(value.ndim)
     if axes is None or pooling == "map":
         # Not contiguous(), which returns the layer's own tensor where that is in order already.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mvp.pipeline._evaluate import run_evaluate as evaluate
     from mvp.pipeline._extract import run_extract as extract
     from mvp.pipeline._finetune import run_finetune as finetune
+    from mvp.pipeline._finetune_joint import run_finetune_joint as finetune_joint
     from mvp.pipeline._fit_head import parse_options
     from mvp.pipeline._fit_head import run_fit_head as fit_head
     from mvp.pipeline._import import run_import as import_dataset
@@ -44,6 +45,7 @@ _VERBS = {
     "check": ("_check", "run_check"),
     "compare": ("_compare", "run_compare"),
     "finetune": ("_finetune", "run_finetune"),
+    "finetune_joint": ("_finetune_joint", "run_finetune_joint"),
     "extract": ("_extract", "run_extract"),
     "fit_head": ("_fit_head", "run_fit_head"),
     "evaluate": ("_evaluate", "run_evaluate"),
@@ -72,6 +74,7 @@ __all__ = [
     "evaluate",
     "extract",
     "finetune",
+    "finetune_joint",
     "fit_head",
     "import_dataset",
     "import_features",

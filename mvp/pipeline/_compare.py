@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mvp.errors import ConfigError
 from mvp.files import digest_json, write_bytes, write_json
 from mvp.learners.registry import make_learner
 from mvp.pipeline._fit_head import HeadRequest, head_request
+from mvp.pipeline.comparing import CompareOutcome
+from mvp.pipeline.finished import finished_heads
 from mvp.pipeline.project import Project
 from mvp.pipeline.provenance import write_provenance
 from mvp.pipeline.recording import recording
 from mvp.pipeline.stage_two import head_rows, rows_inputs
-from mvp.reports.comparing import (
-    candidates_text,
-    draw_candidates,
-    gaps_text,
-    ranking_text,
-    values_text,
-)
+from mvp.reports.comparing import draw_candidates
 from mvp.reports.tables import write_csv
 from mvp.stages._candidates import ABLATION, Candidate, Fitting, subsets_of
 from mvp.stages._ranking import MEAN_LABEL
@@ -36,82 +30,6 @@ FEW_VIEWS = 5
 MOST_VIEWS = 10
 
 
-@dataclass
-class CompareOutcome:
-    """What was compared, who won, and where it is written."""
-
-    comparison: Comparison
-    learners: list[str]
-    protocols: list[str]
-    views: list[str]
-    folder: str
-    warnings: list[str]
-    exit_code: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """The outcome as plain values."""
-        found = self.comparison
-        winner, valued = found.winner, found.valued
-        return {
-            "winner": {
-                "learner": winner.learner,
-                "views": list(winner.views),
-                "protocol": winner.protocol,
-            },
-            "candidates": found.candidates,
-            "ranked": found.ranked,
-            "ranked_by": "mean AUROC over labels on validation",
-            "learners": self.learners,
-            "protocols": self.protocols,
-            "views": self.views,
-            "labels": found.labels,
-            "labels_on_test": found.reported,
-            "validation_studies": found.validation_studies,
-            "test_studies": found.test_studies,
-            "level": found.level,
-            "draws": found.draws,
-            "rows": found.records("rows"),
-            "differences": found.records("gaps"),
-            "view_values": found.records("values"),
-            "view_values_sum": found.records("gains"),
-            "view_values_of": valued.name if valued else None,
-            "notes": found.notes,
-            "warnings": self.warnings,
-            "folder": self.folder,
-        }
-
-    @property
-    def text(self) -> str:
-        """For a person."""
-        found = self.comparison
-        means, rows = found.means(), found.records("rows")
-        intervals = f"{found.level:.0%} intervals from {found.draws} resamples of patients"
-        lines = [
-            f"{found.candidates} candidates fitted, {found.ranked} ranked by mean AUROC on "
-            f"{found.validation_studies} validation studies over {', '.join(found.labels)}",
-            f"test: {found.test_studies} studies, looked at once, after the ranking; {intervals}",
-            "",
-            ranking_text(means),
-            "",
-            f"winner on validation: {found.winner.name}" + _caution(found.ranked),
-            "",
-            "Test AUROC by label",
-            candidates_text(rows),
-            "",
-        ]
-        if found.gaps:
-            paired = "Winner minus others: test AUROC, paired, on the studies that both can score"
-            lines += [paired, gaps_text(found.records("gaps")), ""]
-        if found.valued is not None:
-            lines += [
-                f"What each view is worth to {found.valued.name}: Shapley values of test AUROC, "
-                f"{intervals}",
-                values_text(found.records("values"), found.records("gains")),
-                "",
-            ]
-        return "\n".join([*lines, *self.warnings, *found.notes, f"written: {self.folder}"])
-
-
 def run_compare(
     workspace: str | Path = ".",
     learners: Sequence[str] | None = None,
@@ -119,6 +37,7 @@ def run_compare(
     protocols: Sequence[str] | None = None,
     subsets: str = "auto",
     views: Sequence[str] | None = None,
+    heads: Sequence[str] | None = None,
     shapley: bool | None = None,
     progress: bool = True,
 ) -> CompareOutcome:
@@ -132,6 +51,8 @@ def run_compare(
         subsets: `all` subsets of the views; `singles` and all views together; `full`, all together
             alone; `auto` is `all` of up to five views and else `singles`.
         views: a subset of the configured views.
+        heads: names of finished heads that stand beside, as they are; default: that of the joint
+            network, where there is one that is up to date.
         shapley: also value every view; default: of up to five views.
         progress: show bars.
     """
@@ -165,9 +86,11 @@ def run_compare(
             {protocol: by_fold for protocol, (by_fold, _) in rows.items()},
             project.config.head.seed,
             project.config.head.tta,
+            finished_heads(project, heads, own, warnings),
         )
         found = compare(
-            [Candidate(n, s, one.protocol) for one in asked for n in names for s in chosen],
+            [Candidate(n, s, one.protocol) for one in asked for n in names for s in chosen]
+            + list(fitting.given),
             fitting,
             settings=project.config.evaluate,
             seed=project.config.seed,
@@ -236,12 +159,6 @@ def values_wanted(views: Sequence[str], shapley: bool | None, notes: list[str]) 
     if shapley is None and count > FEW_VIEWS:
         notes.append(f"{count} views: they are not valued; --shapley does, by {2**count - 1} heads")
     return 1 < count <= FEW_VIEWS if shapley is None else shapley
-
-
-def _caution(ranked: int) -> str:
-    if ranked < 2:
-        return "; nothing was chosen"
-    return f"; as the best of {ranked} its validation figure is too good, its test figure is not"
 
 
 def _said(found: Comparison) -> list[str]:

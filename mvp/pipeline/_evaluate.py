@@ -7,29 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mvp.errors import DataError
 from mvp.files import digest_json
 from mvp.pipeline._evaluation_files import write_evaluation
 from mvp.pipeline.decisions import warn_of_other_decisions
+from mvp.pipeline.finished import measurable
 from mvp.pipeline.heads import (
     SavedHead,
     load_head,
-    require_current_keys,
-    require_current_reading,
-    require_same_labels,
 )
 from mvp.pipeline.project import Project
 from mvp.pipeline.provenance import (
     changed_inputs,
     read_provenance,
-    shared_patients,
     write_provenance,
 )
 from mvp.pipeline.recording import recording
-from mvp.pipeline.stage_two import head_rows, rows_inputs
+from mvp.pipeline.stage_two import rows_inputs
 from mvp.reports import accuracy_text, comparison_text, decisions_text, optimism_text
 from mvp.stages.evaluate import Evaluation, evaluate
-from mvp.types import BoolArray
 
 log = logging.getLogger("mvp")
 _VERSION = 4  # of what an evaluation states: by pattern of views, and what is decided, too
@@ -118,13 +113,8 @@ def run_evaluate(
     with recording(project.workspace, "evaluate") as run:
         saved = load_head(project, head)
         warn_of_other_decisions(project.config.head, saved.name, saved.provenance)
-        views, protocol = list(saved.ensemble.views), saved.provenance["protocol"]
-        require_current_reading(project, saved)
-        require_same_labels(project, saved)
-        rows, keys = head_rows(project, views, protocol)
-        require_current_keys(saved, keys)
-        test = project.split.mask(project.manifest.studies, ["test"])
-        _require_untouched(project, saved, test)
+        protocol = saved.provenance["protocol"]
+        rows, _ = measurable(project, saved)
         result = evaluate(
             saved.ensemble,
             rows,
@@ -143,23 +133,6 @@ def run_evaluate(
         )
         _write(project, saved, outcome, run.folder)
     return outcome
-
-
-def _require_untouched(project: Project, saved: SavedHead, test: BoolArray) -> None:
-    manifest = project.manifest
-    both = shared_patients(
-        project.workspace,
-        saved.provenance,
-        manifest.patients[test],
-        manifest.studies[test],
-        f"the head {saved.name!r}",
-    )
-    if both:
-        raise DataError(
-            f"{both} test patients were among those that head {saved.name!r} was fitted on",
-            cause="the split or the patient ids changed after the head was fitted",
-            remedy="run `mvp fit-head` again, or restore split.csv",
-        )
 
 
 def _warnings(project: Project, saved: SavedHead, result: Evaluation) -> list[str]:
@@ -210,6 +183,7 @@ def evaluation_inputs(project: Project, saved: SavedHead) -> dict[str, Any]:
             saved.ensemble.views,
             saved.provenance["protocol"],
             ["train", "inner", "calibration", "test"],
+            saved.on_joint,
         ),
         "the settings": digest_json(project.config.evaluate.model_dump(mode="json")),
         "the seed": project.config.seed,

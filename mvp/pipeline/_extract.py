@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mvp.config import flipped_sides
+from mvp.errors import ConfigError
 from mvp.pipeline._encode import encode_view, plan_encode
 from mvp.pipeline.encoded import current_encoder
 from mvp.pipeline.extracting import Wanted, extract_views
@@ -20,9 +21,11 @@ from mvp.pipeline.networks import (
     stored_imports,
 )
 from mvp.pipeline.project import Project
+from mvp.pipeline.provenance import read_provenance
 from mvp.pipeline.recording import recording
 from mvp.pipeline.sharding import parse_shard
 from mvp.pipeline.uses import mend_keys, use_name
+from mvp.pipeline.workspace import FOLD, JOINT
 from mvp.stages.extract import rows_of
 from mvp.types import BoolArray
 
@@ -36,6 +39,7 @@ def run_extract(
     verify: bool = False,
     shard: str | None = None,
     folds: bool = False,
+    from_joint: bool = False,
     progress: bool = True,
 ) -> ExtractOutcome:
     """Compute and store the features of some views (default: all) that are not stored yet.
@@ -50,19 +54,31 @@ def run_extract(
         folds: with the networks of the folds instead (`mvp finetune --folds`), each what it is
             needed for: the studies of its fold, of calibration and of test. Protocol "crossfit"
             always means these.
+        from_joint: with the bodies of the joint network instead (`mvp finetune-joint`).
         progress: show bars.
+
+    Raises:
+        ConfigError: folds and the joint network are asked for at a time.
     """
+    if folds and from_joint:
+        raise ConfigError(
+            "--folds and --from-joint are other networks", remedy="ask for them one by one"
+        )
     part = parse_shard(shard)
     project = Project(workspace, progress=progress)
     names = project.config.require_views(list(views) if views else None)
-    folds = folds or project.config.protocol == "crossfit"
+    folds = folds or (project.config.protocol == "crossfit" and not from_joint)
     with recording(project.workspace, "extract") as run:
         if verify:
             mend_keys(project)
         imported = [name for name in names if project.config.views[name].imported]
         tables = [name for name in names if project.config.views[name].kind == "table"]
         others = [name for name in names if name not in imported and name not in tables]
-        wanted = [one for name in others for one in _wanted(project, name, folds)]
+        fold = JOINT if from_joint else FOLD
+        if from_joint:
+            # A view that is no part of it has no body there, unless it was asked for by name.
+            others = joint_views(project, others, asked=bool(views))
+        wanted = [one for name in others for one in _wanted(project, name, folds, fold)]
         outcome = extract_views(project, project.manifest, wanted, verify=verify, shard=part)
         _warn_of_flips(project, others)
         for name in tables:
@@ -87,12 +103,33 @@ def _warn_of_flips(project: Project, views: Sequence[str]) -> None:
             log.warning(told)
 
 
-def _wanted(project: Project, view: str, folds: bool) -> Iterator[Wanted]:
+def joint_views(project: Project, views: Sequence[str], asked: bool) -> list[str]:
+    """Those of some views that have a body in the joint network.
+
+    Raises:
+        ConfigError: one that was asked for has none, or none has.
+    """
+    every = project.config.views
+    has = [v for v in every if read_provenance(project.workspace.stage1(v, JOINT)) is not None]
+    if not has:
+        raise ConfigError("there is no joint network", remedy="run `mvp finetune-joint`")
+    lost = [v for v in views if v not in has]
+    if lost and asked:
+        raise ConfigError(
+            "the view has no body in the joint network",
+            view=lost[0],
+            cause=f"its bodies are those of {', '.join(has)}",
+            remedy="name one of these",
+        )
+    return [v for v in views if v in has]
+
+
+def _wanted(project: Project, view: str, folds: bool, fold: str = FOLD) -> Iterator[Wanted]:
     if not folds:
-        yield Wanted(use_name(view), feature_network(project, view))
+        yield Wanted(use_name(view, fold), feature_network(project, view, fold))
         return
-    for fold, made, studies in fold_networks(project, view):
-        yield Wanted(use_name(view, fold), made, studies)
+    for one, made, studies in fold_networks(project, view):
+        yield Wanted(use_name(view, one), made, studies)
 
 
 def plan_extract(project: Project, name: str) -> str | None:

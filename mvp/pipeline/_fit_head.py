@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -17,6 +17,7 @@ from mvp.learners.ensemble import SAME_ROWS, HeadRows
 from mvp.pipeline._tune import NO_SEARCH, SearchRequest, search_options, search_request
 from mvp.pipeline.decisions import DECIDED_INPUT, decision_settings, require_calibration
 from mvp.pipeline.drift import drift_references
+from mvp.pipeline.fitting import FitHeadOutcome
 from mvp.pipeline.heads import head_name, reading, save_heads
 from mvp.pipeline.project import Project
 from mvp.pipeline.provenance import (
@@ -26,55 +27,11 @@ from mvp.pipeline.provenance import (
 from mvp.pipeline.recording import Run, recording
 from mvp.pipeline.stage_two import current_keys, head_rows, learned_from, rows_inputs
 from mvp.pipeline.uses import note_uses
+from mvp.pipeline.workspace import JOINT
 from mvp.stages.decide import decide
 from mvp.stages.fit_head import fit_head
 
 log = logging.getLogger("mvp")
-
-
-@dataclass
-class FitHeadOutcome:
-    """What was fitted, and where it lies."""
-
-    name: str
-    learner: str
-    protocol: str
-    views: list[str]
-    labels: list[str]
-    rows: int
-    inner_rows: int
-    calibration_rows: int
-    folds: int
-    digest: str
-    folder: str
-    options: dict[str, Any] = field(default_factory=dict)
-    search: dict[str, Any] | None = None
-    notes: list[str] = field(default_factory=list)
-    exit_code: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """The outcome as plain values."""
-        return {k: v for k, v in self.__dict__.items() if k != "exit_code"}
-
-    @property
-    def text(self) -> str:
-        """For a person."""
-        # A member of a cross-fit is surer than their mean: its threshold would not be theirs.
-        both = " and thresholds"
-        early, late = ("", both) if self.folds and self.calibration_rows else (both, "")
-        lines = [
-            f"head {self.name}: {self.learner} on {' + '.join(self.views)}, {self.rows} training "
-            f"studies, {self.inner_rows} for early stopping{early}"
-            f"{f', {self.calibration_rows} for calibration{late}' if self.calibration_rows else ''}"
-            f", protocol {self.protocol}"
-            f"{f' over {self.folds} folds' if self.folds else ''}; {self.folder}"
-        ]
-        if self.protocol == "same-rows":
-            lines.append(
-                "same-rows is an ablation: the networks have seen these rows, so the head trusts "
-                "their features too much"
-            )
-        return "\n".join([*lines, *self.notes])
 
 
 @dataclass(frozen=True)
@@ -87,6 +44,7 @@ class HeadRequest:
     name: str
     protocol: Protocol
     search: SearchRequest = NO_SEARCH
+    joint: bool = False
 
 
 def head_request(
@@ -100,6 +58,7 @@ def head_request(
     trials: int | None = None,
     timeout: float | None = None,
     sweep: bool | None = None,
+    from_joint: bool = False,
 ) -> HeadRequest:
     """Fill in from mvp.toml what was not asked for.
 
@@ -112,21 +71,27 @@ def head_request(
     # Options in mvp.toml belong to the learner that it names.
     own = dict(settings.options) if chosen == settings.learner else {}
     allowed = get_args(Protocol)
-    asked = protocol or project.config.protocol
+    asked = protocol or ("holdout" if from_joint else project.config.protocol)
     if asked not in allowed:
         raise ConfigError(
             f"there is no protocol {asked!r}" + nearest(asked, allowed),
             remedy=f"use one of {', '.join(allowed)}",
         )
-    if project.config.protocol == "frozen" and asked != "frozen":
+    if from_joint:
+        _require_unseen_by_joint(project, asked)
+    elif project.config.protocol == "frozen" and asked != "frozen":
         raise ConfigError(
             f"protocol {asked!r} means nothing where the networks are frozen",
             remedy='leave --protocol out, or set protocol = "holdout" and run `mvp finetune`',
         )
-    if project.config.protocol == "crossfit" and asked != "crossfit":
+    elif project.config.protocol == "crossfit" and asked != "crossfit":
         raise ConfigError(
             f'protocol {asked!r} needs networks without folds, and protocol = "crossfit" has none',
             remedy='leave --protocol out, or set protocol = "holdout" and run `mvp finetune`',
+        )
+    if name == JOINT:
+        raise ConfigError(
+            f'the head "{JOINT}" is that of the joint network', remedy="take another --name"
         )
     some = list(views) if views else settings.views
     fixed = {**own, **(options or {})}
@@ -134,9 +99,25 @@ def head_request(
         chosen,
         fixed,
         project.config.require_views(some),
-        name or head_name(chosen),
+        name or head_name(chosen) + ("-on-joint" if from_joint else ""),
         cast(Protocol, asked),
         search_request(settings, chosen, fixed, trials, timeout, sweep),
+        from_joint,
+    )
+
+
+def _require_unseen_by_joint(project: Project, protocol: str) -> None:
+    if protocol not in ("holdout", "same-rows"):
+        raise ConfigError(
+            f"protocol {protocol!r} means nothing on the features of the joint network",
+            remedy="leave --protocol out, or name the ablation: --protocol same-rows",
+        )
+    if protocol == "same-rows" or project.config.joint.rows == "stage1":
+        return
+    raise ConfigError(
+        "the joint network was trained on the rows that this head would be fitted on",
+        remedy='set joint.rows = "stage1" and run `mvp finetune-joint`, or name the ablation: '
+        "--protocol same-rows",
     )
 
 
@@ -156,6 +137,7 @@ def run_fit_head(
     trials: int | None = None,
     timeout: float | None = None,
     sweep: bool | None = None,
+    from_joint: bool = False,
     progress: bool = True,
 ) -> FitHeadOutcome:
     """Fit a learner on the concatenated cached features, and one per view for comparison.
@@ -171,6 +153,7 @@ def run_fit_head(
         trials: how many options to try on patient folds of the training rows; 0 takes those given.
         timeout: seconds after which no further trial begins.
         sweep: choose C of `logistic` on validation, of heads that are fitted in common passes.
+        from_joint: on the features of the joint network's bodies (`mvp extract --from-joint`).
         progress: show bars.
     """
     project = Project(workspace, progress=progress)
@@ -184,6 +167,7 @@ def run_fit_head(
         trials=trials,
         timeout=timeout,
         sweep=sweep,
+        from_joint=from_joint,
     )
     with recording(project.workspace, "fit-head") as run:
         return _fit(project, request, run)
@@ -193,7 +177,11 @@ def _fit(project: Project, request: HeadRequest, run: Run) -> FitHeadOutcome:
     require_calibration(project)
     workspace, seed = project.workspace, project.config.head.seed
     rows, keys = head_rows(
-        project, request.views, request.protocol, ablation=project.config.head.ablation
+        project,
+        request.views,
+        request.protocol,
+        joint=request.joint,
+        ablation=project.config.head.ablation and not request.joint,
     )
     found = search_options(project, request, rows, run)
     result = fit_head(
@@ -210,6 +198,12 @@ def _fit(project: Project, request: HeadRequest, run: Run) -> FitHeadOutcome:
     for note in decisions.notes():
         result.notes.append(note)
         log.warning(note)
+    if request.protocol == "crossfit" and not next(iter(rows.values())).mask("calibration").any():
+        result.notes.append(
+            "thresholds are chosen on single members of the cross-fit, which are surer than their "
+            "mean: set split.calibration for a slice that all of them are asked about"
+        )
+        log.warning(result.notes[-1])
     _note_left_out(rows, result.notes)
     patients, studies = learned_from(rows)
     write_provenance(
@@ -224,6 +218,7 @@ def _fit(project: Project, request: HeadRequest, run: Run) -> FitHeadOutcome:
             "options": found.options,
             "search": found.record,
             "protocol": request.protocol,
+            "on_joint": request.joint,
             "split": project.split.digest,
             "reading": reading(project, request.views),
             "keys": {
@@ -285,13 +280,13 @@ def head_inputs(
         "the protocol": request.protocol,
         "the seed": settings.seed,
         DECIDED_INPUT: decision_settings(settings),
-        **rows_inputs(project, request.views, request.protocol, roles),
+        **rows_inputs(project, request.views, request.protocol, roles, request.joint),
     }
 
 
 def plan_fit_head(project: Project, request: HeadRequest) -> str | None:
     """Why `run` would fit this head; None when it is fresh."""
-    keys = current_keys(project, request.views, request.protocol)
+    keys = current_keys(project, request.views, request.protocol, request.joint)
     changed = changed_inputs(
         project.workspace.head(request.name), head_inputs(project, request, keys)
     )

@@ -141,7 +141,13 @@ def run_next_view(
                 f"the head {saved.name!r} knows one view, and a study without it is not scored",
                 remedy="name a head of several views with --head",
             )
-        rows, keys = head_rows(project, list(views), saved.provenance["protocol"], ablation=False)
+        rows, keys = head_rows(
+            project,
+            list(views),
+            saved.provenance["protocol"],
+            joint=saved.on_joint,
+            ablation=False,
+        )
         require_current_keys(saved, keys)
         asking = _Asking(saved, rows, neighbours)
         outcome = NextViewOutcome(saved.name, str(run.folder / "next-view.csv"))

@@ -20,7 +20,7 @@ from mvp.errors import ConfigError, DataError
 from mvp.pipeline.networks import ViewNetwork, feature_network
 from mvp.pipeline.project import Project
 from mvp.pipeline.splitting import deal_split, keep_split
-from mvp.pipeline.workspace import FOLD, fold_name, fold_number
+from mvp.pipeline.workspace import FOLD, JOINT, fold_name, fold_number
 from mvp.training.schedule import derived_seed
 from mvp.types import BoolArray, TextArray
 
@@ -124,8 +124,16 @@ def fold_seed(seed: int, fold: str) -> int:
     return seed if fold == FOLD else derived_seed(seed, fold)
 
 
-def protocol_folds(project: Project, protocol: str) -> list[str]:
-    """The folds whose networks a head of a protocol stands on: "all" but for crossfit."""
+def protocol_folds(project: Project, protocol: str, joint: bool = False) -> list[str]:
+    """The folds whose networks a head of a protocol stands on: "all" but for crossfit.
+
+    Args:
+        project: the workspace.
+        protocol: of the head; "joint" is the joint network's own.
+        joint: whether it stands on the joint network's bodies.
+    """
+    if joint or protocol == JOINT:
+        return [JOINT]
     if protocol != "crossfit":
         return [FOLD]
     # A verb that only looks has a split that is written nowhere.

@@ -48,6 +48,11 @@ class SavedHead:
         return str(self.provenance["digest"])
 
     @property
+    def on_joint(self) -> bool:
+        """Whether it stands on the bodies of the joint network."""
+        return bool(self.provenance.get("on_joint", False))
+
+    @property
     def keys(self) -> dict[str, dict[str, FeatureKey]]:
         """The feature keys that it was fitted on, by fold and view."""
         try:

@@ -27,7 +27,7 @@ from mvp.pipeline.imported import read_import, require_import
 from mvp.pipeline.items import cell_texts
 from mvp.pipeline.project import Project
 from mvp.pipeline.provenance import read_provenance
-from mvp.pipeline.workspace import FOLD, fold_number
+from mvp.pipeline.workspace import FOLD, JOINT, fold_number
 from mvp.stages.extract import feature_key
 from mvp.types import Target
 
@@ -80,6 +80,8 @@ def network_inputs(project: Project, view: ResolvedView, fold: str = FOLD) -> di
     if start is not None:
         published = project.workspace.weights(start, fold)
     first = digest_file(published) if published and published.exists() else view.network.weights
+    if fold == JOINT:
+        first = JOINT  # where it started is said with the joint network
     settings = view.network.model_dump(mode="json", exclude={"layer", "pooling", "weights"})
     if settings["share"] == NO_SHARE:
         del settings["share"]  # networks that were trained before it could be said stay fresh
@@ -89,19 +91,29 @@ def network_inputs(project: Project, view: ResolvedView, fold: str = FOLD) -> di
         "the network": digest_json([settings, first]),
         "the preparation of the images": preparation_of(view).digest,
         # Folds decide the rows of a fold's network, whatever the workspace does otherwise.
-        "the protocol": project.config.protocol if fold == FOLD else "crossfit",
+        "the protocol": {FOLD: project.config.protocol, JOINT: JOINT}.get(fold, "crossfit"),
     }
 
 
 def network_of(fold: str) -> str:
     """A view's network in the words of an error."""
+    if fold == JOINT:
+        return "the view's network in the joint one"
     return "the view's network" if fold == FOLD else f"the view's network for {fold}"
 
 
 def finetune_command(view: str, fold: str = FOLD) -> str:
     """What trains a view's network."""
+    if fold == JOINT:
+        return "mvp finetune-joint"
     number = fold_number(fold)
     return f"mvp finetune --view {view}" + ("" if number is None else f" --fold {number}")
+
+
+def extract_command(view: str, fold: str = FOLD) -> str:
+    """What extracts a view's features."""
+    more = "" if fold == FOLD else " --from-joint" if fold == JOINT else " --folds"
+    return f"mvp extract --view {view}{more}"
 
 
 def _require_trained_so(
@@ -141,7 +153,8 @@ def feature_network(project: Project, name: str, fold: str = FOLD) -> ViewNetwor
     Args:
         project: the workspace.
         name: of the view.
-        fold: "all", or "fold-K" for the network that was trained without fold K.
+        fold: "all", "fold-K" for the network that was trained without fold K, or "joint" for the
+            body of the joint network.
 
     Raises:
         ConfigError: it is to be fine-tuned and is not yet.
@@ -175,7 +188,8 @@ def feature_network(project: Project, name: str, fold: str = FOLD) -> ViewNetwor
                 remedy=f"restore the file, or run `{finetune_command(name, fold)} --force`",
             )
         network = restore_view(view, outputs_of(view_targets(project, view)), path)
-        require_fitted_layer(view, network)
+        if fold != JOINT:
+            require_fitted_layer(view, network)
     settings, draws = project.config.extract, view_draws(project, view)
     key = feature_key(name, network, view.network, preparation_of(view), settings, draws)
     key = replace(key, engine=engine_of(project, key, feature_store(project)))

@@ -20,12 +20,11 @@ from mvp.pipeline.extraction import ExtractOutcome
 from mvp.pipeline.heads import SavedHead, require_current_keys
 from mvp.pipeline.imported import Imported, require_import
 from mvp.pipeline.items import reject_items, reject_rows, view_items
-from mvp.pipeline.networks import feature_network, feature_store, view_key
+from mvp.pipeline.networks import extract_command, feature_network, feature_store, view_key
 from mvp.pipeline.project import Project
 from mvp.pipeline.recording import Reject
 from mvp.pipeline.tables import require_stored, stored_draws, study_rows
 from mvp.pipeline.uses import use_name
-from mvp.pipeline.workspace import FOLD
 from mvp.stages.extract import rows_of
 from mvp.types import BoolArray
 
@@ -229,7 +228,7 @@ def _stores_of_head(project: Project, saved: SavedHead) -> dict[str, dict[str, K
                     view=view,
                     remedy=f"run `mvp import-features --view {view} TABLE` again"
                     if project.config.views[view].imported
-                    else f"run `mvp extract --view {view}{'' if fold == FOLD else ' --folds'}`",
+                    else f"run `{extract_command(view, fold)}`",
                 )
             stores[fold][view] = store
     return stores

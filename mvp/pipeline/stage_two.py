@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
 
 from mvp.config import Protocol
-from mvp.data.splits.split import Role, parts_for
+from mvp.data.splits.split import TRAIN, Role, parts_for
 from mvp.features import FeatureKey
 from mvp.features.block import Aggregate
 from mvp.learners.ensemble import SAME_ROWS, HeadRows
@@ -15,15 +19,19 @@ from mvp.pipeline.networks import open_stores, view_key
 from mvp.pipeline.project import Project
 from mvp.pipeline.sharing import require_same_rows
 from mvp.pipeline.tables import cached_table, labels_digest, require_unseen, rows_digests
-from mvp.pipeline.workspace import FOLD
+from mvp.pipeline.workspace import FOLD, JOINT
 from mvp.types import BoolArray
 
+log = logging.getLogger("mvp")
+
+# "joint": the head that was trained with the networks themselves.
+HeadProtocol = Protocol | Literal["joint"]
 _ROLES: tuple[tuple[str, Role], ...] = (("train", "stage2"), ("inner", "stage2-inner"))
 # Whom no network and no head may ever have seen, whatever the protocol.
 _KEPT_OUT = ("calibration", "test")
 
 
-def role_masks(project: Project, protocol: Protocol, fold: str = FOLD) -> dict[str, BoolArray]:
+def role_masks(project: Project, protocol: HeadProtocol, fold: str = FOLD) -> dict[str, BoolArray]:
     """(study,) of the manifest for each role in stage two.
 
     Args:
@@ -36,7 +44,10 @@ def role_masks(project: Project, protocol: Protocol, fold: str = FOLD) -> dict[s
         have been trained on rows that the head is not fitted on.
     """
     studies, split = project.manifest.studies, project.split
-    networks = project.config.protocol
+    # Whatever stage one's networks were trained on, the joint ones were on `joint.rows`.
+    networks = "holdout" if fold == JOINT else project.config.protocol
+    if protocol == "joint":
+        return joint_masks(project) | {part: split.mask(studies, (part,)) for part in _KEPT_OUT}
     masks = {
         role: split.mask(studies, parts_for(part, protocol, networks)) for role, part in _ROLES
     }
@@ -51,11 +62,26 @@ def role_masks(project: Project, protocol: Protocol, fold: str = FOLD) -> dict[s
     return masks
 
 
+def joint_masks(project: Project) -> dict[str, BoolArray]:
+    """(study,) whom the joint network is fitted on (`train`), and who chooses its epoch (`inner`).
+
+    The latter are those on which stage two chooses, so that both are judged alike.
+    """
+    networks, split = project.config.protocol, project.split
+    if project.config.joint.rows == "stage1":
+        parts: dict[str, tuple[str, ...]] = {"train": ("stage1",), "inner": ("stage1-inner",)}
+    else:
+        inner = parts_for("stage2-inner", networks, networks)
+        parts = {"train": tuple(part for part in TRAIN if part not in inner), "inner": inner}
+    return {role: split.mask(project.manifest.studies, own) for role, own in parts.items()}
+
+
 def head_rows(
     project: Project,
     views: Sequence[str],
-    protocol: Protocol,
+    protocol: HeadProtocol,
     *,
+    joint: bool = False,
     ablation: bool = True,
     instances: Aggregate | None = None,
 ) -> tuple[dict[str, HeadRows], dict[str, dict[str, FeatureKey]]]:
@@ -65,6 +91,7 @@ def head_rows(
         project: the workspace.
         views: in order.
         protocol: of the head.
+        joint: with the features of the joint network's bodies.
         ablation: also say who plays `same-rows`, where there is such a thing.
         instances: how several instances become one row; default: `head.instances`.
 
@@ -74,13 +101,15 @@ def head_rows(
         StaleError: networks on the same images were trained under different splits.
     """
     rows, keys = {}, {}
-    for fold in protocol_folds(project, protocol):
+    for fold in protocol_folds(project, protocol, joint):
         stores = open_stores(project, views, fold)
         masks = role_masks(project, protocol, fold)
         require_same_rows(project, views, fold)
         _require_honest(project, views, protocol, masks, fold)
         manifest = project.manifest
-        chosen = None if fold == FOLD else needed_for(project.split, manifest.studies, fold)
+        chosen = (
+            None if fold in (FOLD, JOINT) else needed_for(project.split, manifest.studies, fold)
+        )
         table = cached_table(project, stores, chosen, fold, instances)
         labels = manifest.labels
         if chosen is not None:
@@ -90,13 +119,42 @@ def head_rows(
             masks = {role: mask for role, mask in masks.items() if not role.startswith(SAME_ROWS)}
         rows[fold] = HeadRows(table, labels, masks)
         keys[fold] = {view: store.key for view, store in stores.items()}
-    return rows, keys
+    return _answered_by_all(rows), keys
+
+
+def _answered_by_all(rows: dict[str, HeadRows]) -> dict[str, HeadRows]:
+    """Without studies of test or calibration that a fold's networks could say nothing of.
+
+    Every pair of networks and head is asked about them, and the mean of fewer is another thing.
+    """
+    lost = 0
+    for role in _KEPT_OUT if len(rows) > 1 else ():
+        seen = [set(one.table.studies[one.mask(role)].tolist()) for one in rows.values()]
+        some = set.union(*seen) - set.intersection(*seen)
+        if some:
+            lost += len(some)
+            rows = {
+                fold: replace(
+                    one,
+                    roles={
+                        **one.roles,
+                        role: one.roles[role] & ~np.isin(one.table.studies, list(some)),
+                    },
+                )
+                for fold, one in rows.items()
+            }
+    if lost:
+        log.warning(
+            "%d studies are left out: a view of theirs is readable for some folds' networks alone",
+            lost,
+        )
+    return rows
 
 
 def _require_honest(
     project: Project,
     views: Sequence[str],
-    protocol: Protocol,
+    protocol: HeadProtocol,
     masks: Mapping[str, BoolArray],
     fold: str,
 ) -> None:
@@ -104,7 +162,7 @@ def _require_honest(
     require_unseen(project, views, masks["test"], "test", fold)
     if masks["calibration"].any():
         require_unseen(project, views, masks["calibration"], "calibration", fold)
-    if protocol == "same-rows":
+    if protocol in ("same-rows", "joint"):
         return
     # An encoder of values knows no labels: that it has seen a fold's columns lets nothing through.
     kinds = project.config.views
@@ -113,20 +171,21 @@ def _require_honest(
 
 
 def current_keys(
-    project: Project, views: Sequence[str], protocol: str
+    project: Project, views: Sequence[str], protocol: str, joint: bool = False
 ) -> dict[str, dict[str, FeatureKey]]:
     """The key of every view's features today, for each fold of a protocol."""
     return {
         fold: {view: view_key(project, view, fold) for view in views}
-        for fold in protocol_folds(project, protocol)
+        for fold in protocol_folds(project, protocol, joint)
     }
 
 
 def rows_inputs(
     project: Project,
     views: Sequence[str],
-    protocol: Protocol,
+    protocol: HeadProtocol,
     roles: Sequence[str],
+    joint: bool = False,
 ) -> dict[str, Any]:
     """Digests of what the studies of some roles are made of, and of their labels.
 
@@ -135,8 +194,9 @@ def rows_inputs(
         views: whose images.
         protocol: of the head.
         roles: as `role_masks` names them; those without rows leave no trace.
+        joint: whether it stands on the joint network's bodies.
     """
-    folds = protocol_folds(project, protocol)
+    folds = protocol_folds(project, protocol, joint)
     masks = {fold: role_masks(project, protocol, fold) for fold in folds}
     everybody = [own[role] for own in masks.values() for role in roles if role in own]
     all_of = project.split.mask(project.manifest.studies, [])

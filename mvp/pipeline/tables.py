@@ -16,10 +16,10 @@ from mvp.features.rows import unpack
 from mvp.files import digest_json
 from mvp.pipeline.imported import require_import
 from mvp.pipeline.items import view_items
-from mvp.pipeline.networks import finetune_command
+from mvp.pipeline.networks import extract_command, finetune_command
 from mvp.pipeline.project import Project
 from mvp.pipeline.provenance import read_provenance, shared_patients, weights_provenance
-from mvp.pipeline.workspace import FOLD
+from mvp.pipeline.workspace import FOLD, JOINT
 from mvp.stages.extract import rows_of
 from mvp.types import BoolArray, Labels
 
@@ -155,7 +155,7 @@ def require_unseen(
             continue
         what = "encoder" if table else "network"
         again = f"mvp extract --view {view}" if table else finetune_command(view, whose)
-        what += "" if whose == FOLD else f" for {whose}"
+        what += {FOLD: "", JOINT: " in the joint one"}.get(whose, f" for {whose}")
         both = shared_patients(project.workspace, made, patients, studies, f"the {what} of {view}")
         if both:
             raise DataError(
@@ -199,10 +199,11 @@ def require_stored(
             remedy=f"run `mvp import-features --view {view} TABLE` again",
         )
     if waiting:
-        own = "its present network" if fold == FOLD else f"its present network for {fold}"
+        whose = {FOLD: "", JOINT: " in the joint one"}.get(fold, f" for {fold}")
+        own = f"its present network{whose}"
         nothing = f"no cached features of this view under {own} and settings"
         raise ConfigError(
             nothing if not len(store) else f"{waiting} images have no cached features yet",
             view=view,
-            remedy=f"run `mvp extract --view {view}{'' if fold == FOLD else ' --folds'}`",
+            remedy=f"run `{extract_command(view, fold)}`",
         )

@@ -15,7 +15,7 @@ from mvp.pipeline.heads import head_keys
 from mvp.pipeline.networks import feature_store, view_key
 from mvp.pipeline.project import Project
 from mvp.pipeline.provenance import read_provenance
-from mvp.pipeline.workspace import FOLD, fold_number
+from mvp.pipeline.workspace import FOLD, JOINT, fold_number
 
 log = logging.getLogger("mvp")
 
@@ -54,14 +54,15 @@ def use_name(view: str, fold: str = FOLD) -> str:
 
 
 def standing_folds(project: Project, view: str) -> list[str]:
-    """The folds of a view with a finished network, without those that the split has no more."""
+    """The folds of a view with a finished network that the split still has; and the joint one."""
     trained = project.workspace.trained_folds(view)
+    joint = [JOINT] if project.workspace.weights(view, JOINT).exists() else []
     try:
         split = read_split(project.workspace.split)
     except DataError:
-        return trained  # nobody can tell; what is in doubt is kept
+        return [*trained, *joint]  # nobody can tell; what is in doubt is kept
     known = len(split.fold_counts()) if split is not None else 0
-    return [fold for fold in trained if (fold_number(fold) or 0) < known]
+    return [*(fold for fold in trained if (fold_number(fold) or 0) < known), *joint]
 
 
 def note_uses(project: Project, keys: Mapping[str, FeatureKey] | None = None) -> None:

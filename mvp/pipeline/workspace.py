@@ -15,6 +15,8 @@ from mvp.types import UNFOLDED
 
 # The network that no fold is held out from; what every name of a fold defaults to.
 FOLD = UNFOLDED
+# The networks of the joint training, which stand beside those of the folds.
+JOINT = "joint"
 EVALUATE_RUNS = "*-evaluate"
 _NUMBERED = re.compile(r"fold-(0|[1-9][0-9]*)")
 
@@ -25,12 +27,12 @@ def fold_name(number: int) -> str:
 
 
 def fold_number(name: str) -> int | None:
-    """The fold that a network never sees, None for `all`.
+    """The fold that a network never sees, None for `all` and `joint`.
 
     Raises:
         ConfigError: nothing is called so.
     """
-    if name == FOLD:
+    if name in (FOLD, JOINT):
         return None
     if (found := _NUMBERED.fullmatch(name)) is None:
         raise ConfigError(
@@ -71,7 +73,7 @@ class Workspace:
         return place if "://" in place else self.folder / place
 
     def stage1(self, view: str, fold: str = FOLD) -> Path:
-        """A view's network, or that without one fold: weights, history, curve, provenance."""
+        """A view's network, that without one fold, or the joint network's body for the view."""
         fold_number(fold)
         return self.folder / "stage1" / view / fold
 
@@ -105,6 +107,11 @@ class Workspace:
     def training_started(self, view: str, fold: str = FOLD) -> Path:
         """What the training that left the checkpoint was begun with."""
         return self.stage1(view, fold) / "started.json"
+
+    @property
+    def joint(self) -> Path:
+        """The joint network beside its bodies: its head, checkpoint and provenance."""
+        return self.folder / "joint"
 
     def imported(self, view: str) -> Path:
         """Which studies have features from elsewhere, and which stored rows those are."""
@@ -194,8 +201,9 @@ class Workspace:
             ConfigError: it is not there; what is there is listed.
         """
         names = self.head_names()
-        if name is None and default not in names and len(names) == 1:
-            return names[0]
+        fitted = [one for one in names if one != JOINT] or names
+        if name is None and default not in names and len(fitted) == 1:
+            return fitted[0]
         wanted = name or default
         if wanted not in names:
             raise ConfigError(

@@ -117,7 +117,9 @@ def optimism_text(rows: Sequence[Record], protocol: str = "holdout") -> str:
         honest = row["model"] != "same-rows"
         gap = "undefined" if row["gap"] is None else f"{row['gap']:+.3f}"
         gain = "" if honest else "undefined" if row["difference"] is None else signed(row)
-        rows_of = "unseen rows" if honest and protocol != "same-rows" else "same rows"
+        rows_of = (
+            "unseen rows" if honest and protocol not in ("same-rows", "joint") else "same rows"
+        )
         table.append([row["label"], rows_of, number(row["own"]), number(row["test"]), gap, gain])
     if all(row["model"] != "same-rows" for row in rows):
         table = [line[:-1] for line in table]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ ABLATION = "same-rows"
 
 @dataclass(frozen=True)
 class Candidate:
-    """What may be fitted: a learner on some of the views, under a protocol."""
+    """What may be fitted: a learner on some of the views, under a protocol; or a finished head."""
 
     learner: str
     views: tuple[str, ...]
@@ -122,12 +122,14 @@ class Fitting:
         rows: for each protocol and fold the studies with all views.
         seed: decides everything random.
         tta: see `Head.fit`.
+        given: candidates that are fitted already, with the studies that they can be asked about.
     """
 
     options: Mapping[str, Mapping[str, Any]]
     rows: Mapping[str, Mapping[str, HeadRows]]
     seed: int
     tta: Tta = "mean"
+    given: Mapping[Candidate, tuple[Ensemble, dict[str, HeadRows]]] = field(default_factory=dict)
 
     def fit(self, candidate: Candidate) -> tuple[Ensemble, dict[str, HeadRows]]:
         """The candidate's heads, one for each fold, and their studies.
@@ -138,6 +140,8 @@ class Fitting:
             DataError: no training study has any of the views, or no label can be learnt.
             ConfigError: the learner refuses the data.
         """
+        if candidate in self.given:
+            return self.given[candidate]
         rows = {
             fold: HeadRows(one.table.only(candidate.views), one.labels, one.roles)
             for fold, one in self.rows[candidate.protocol].items()

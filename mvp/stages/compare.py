@@ -109,6 +109,7 @@ def compare(
         DataError: no candidate could be fitted, or no label can be ranked by.
     """
     honest = [rows for protocol, rows in fitting.rows.items() if _ranks(protocol, candidates)]
+    honest += [rows for one, (_, rows) in fitting.given.items() if not one.ablation]
     validation = Frame.of_role(honest[0], "inner")
     for other in honest[1:]:
         validation = validation.among(Frame.of_role(other, "inner"))
@@ -146,8 +147,23 @@ def compare(
         for name, one in best_of(order).items()
         if one is not winner
     ]
+    held = [one.candidate for one, _ in rivals]
+    rivals += [
+        (one, "a finished head")
+        for one in order[1:]
+        if one.candidate in fitting.given and one.candidate not in held
+    ]
     gaps = [row for one, why in rivals for row in measuring.gaps(winner, one, why)]
-    full = next((s.candidate for s in order if len(s.candidate.views) == _most(candidates)), None)
+    # Only what can be fitted on subsets of the views.
+    most = _most([one for one in candidates if one not in fitting.given])
+    full = next(
+        (
+            one.candidate
+            for one in order
+            if len(one.candidate.views) == most and one.candidate not in fitting.given
+        ),
+        None,
+    )
     valued: list[ViewValueRow] = []
     gains: list[GainRow] = []
     if values and full is not None:
@@ -225,4 +241,4 @@ def _ranks(protocol: str, candidates: Sequence[Candidate]) -> bool:
 
 
 def _most(candidates: Sequence[Candidate]) -> int:
-    return max(len(one.views) for one in candidates)
+    return max((len(one.views) for one in candidates), default=0)

@@ -64,6 +64,8 @@ class Progress:
         loss_sum: over the known labels of these steps.
         known_sum: how many these are.
         step_size: inputs of a step, as this training began with; 0 where that is not decided yet.
+        start_loss: of the inner rows before any training, where the start may be kept.
+        start_auroc: likewise.
     """
 
     phase: str = "head"
@@ -79,6 +81,8 @@ class Progress:
     loss_sum: float = 0.0
     known_sum: int = 0
     step_size: int = 0
+    start_loss: float | None = None
+    start_auroc: float | None = None
 
 
 @dataclass

@@ -14,6 +14,7 @@ from mvp.config import TrainingConfig
 from mvp.errors import MvpError
 from mvp.training.checkpoint import Checkpoint, Epoch, Progress, Tensors, copied
 from mvp.training.epochs import Epochs
+from mvp.training.monitor import Score
 from mvp.training.objective import Objective
 from mvp.training.precision import require_precision
 from mvp.training.processes import Processes
@@ -64,8 +65,13 @@ class Loop:
         self._clock = self._saved = time.monotonic()
         self._window = Window(settings.window)
 
-    def run(self, head: Objective, network: Objective) -> bool:
+    def run(self, head: Objective | None, network: Objective, *, keep_start: bool = False) -> bool:
         """Run what is left of both phases and put the best weights into the network.
+
+        Args:
+            head: of the head alone; None where it needs none.
+            network: of everything.
+            keep_start: judge the start of the last phase too, and keep it where nothing beats it.
 
         Returns:
             Whether the last phase ended before its last epoch.
@@ -73,7 +79,9 @@ class Loop:
         progress = self.progress
         if self._start is not None:
             network.module.load_state_dict(self._start.model, strict=False)
-        if progress.phase == "head":
+        if head is None:
+            progress.phase = "all"
+        elif progress.phase == "head":
             self._phase(head)
             early = progress.done < head.epochs
             head.module.load_state_dict(self.best, strict=False)
@@ -84,15 +92,28 @@ class Loop:
                 self.best = copied(network.state())
             if not network.epochs:
                 return early
+        if keep_start and progress.best_loss is None:
+            self._judge_start(network)
         self._phase(network)
         network.module.load_state_dict(self.best, strict=False)
         return progress.done < network.epochs
 
-    def _unfinished(self, epochs: int) -> bool:
-        return self.progress.done < epochs and self.progress.stale < self.settings.patience
+    def _judge_start(self, objective: Objective) -> None:
+        found, inputs = objective.judge()
+        found = Score(**self.processes.told(vars(found)))
+        self.require_finite(found.loss, objective)
+        self.progress.images_seen += inputs
+        self.progress.best_loss, self.progress.best_auroc = found.loss, found.auroc
+        self.progress.start_loss, self.progress.start_auroc = found.loss, found.auroc
+        self.best = copied(objective.state())
+
+    def _unfinished(self, objective: Objective) -> bool:
+        progress = self.progress
+        stale = min(progress.stale, progress.done - objective.patience_from)
+        return progress.done < objective.epochs and stale < self.settings.patience
 
     def _phase(self, objective: Objective) -> None:
-        if not self._unfinished(objective.epochs):
+        if not self._unfinished(objective):
             return
         bar = tqdm(
             total=objective.epochs,
@@ -104,7 +125,7 @@ class Loop:
         )
         with bar:
             run = Epochs(self, objective, bar)
-            while self._unfinished(objective.epochs):
+            while self._unfinished(objective):
                 run.one()
 
     def require_finite(self, loss: float, objective: Objective) -> None:

@@ -74,6 +74,11 @@ class Objective(Protocol):
         """What holds all parameters and buffers that the phase changes."""
         ...
 
+    @property
+    def patience_from(self) -> int:
+        """The epoch from which on patience counts: before it, not all has been fitted yet."""
+        ...
+
     def groups(self) -> list[Group]:
         """The parameters that are fitted; the first group's rate is the history's."""
         ...

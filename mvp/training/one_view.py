@@ -24,6 +24,7 @@ class HeadPhase:
     """A new head on the frozen network, whose features are computed once."""
 
     phase: Phase = "head"
+    patience_from = 0
 
     def __init__(self, task: Task, epochs: int) -> None:
         self.task, self.epochs = task, epochs
@@ -103,6 +104,7 @@ class NetworkPhase:
     """The whole network."""
 
     phase: Phase = "all"
+    patience_from = 0
 
     def __init__(self, task: Task, epochs: int) -> None:
         self.task, self.epochs = task, epochs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -81,8 +81,10 @@ class Session:
         settings: TrainingConfig,
         seed: int,
         device: torch.device,
-        phases: tuple[Objective, Objective],
+        phases: tuple[Objective | None, Objective],
         progress_bar: bool,
+        *,
+        keep_start: bool = False,
     ) -> tuple[Progress, bool]:
         """Train what is left.
 
@@ -91,8 +93,9 @@ class Session:
             settings: how; `batch_size` is a number.
             seed: all chance comes from it.
             device: where.
-            phases: of the head and of the whole network.
+            phases: of the head, where there is one, and of the whole network.
             progress_bar: whether to show one.
+            keep_start: see `Loop.run`.
 
         Returns:
             Where it ended, and whether that was before the last epoch.
@@ -117,19 +120,26 @@ class Session:
         )
         loop.progress.step_size = settings.step_size
         try:
-            early = loop.run(*phases)
+            early = loop.run(*phases, keep_start=keep_start)
         finally:
             if events:
                 events.close()
         return loop.progress, early
 
-    def publish(self, networks: Mapping[Path, Network], name: str, state: Progress) -> None:
+    def publish(
+        self,
+        networks: Mapping[Path, Network],
+        name: str,
+        state: Progress,
+        also: Callable[[], None] | None = None,
+    ) -> None:
         """Write the artefacts; the checkpoint goes last, so that a crash here repeats only this.
 
         Args:
             networks: for each folder its network, with the best weights.
             name: for the picture.
             state: where training ended.
+            also: writes what else there is.
         """
         if self.processes.first:
             if not state.history:
@@ -141,6 +151,8 @@ class Session:
                 save_weights(network, folder / WEIGHTS)
                 write_history(folder / HISTORY, state.history)
                 draw_curve(folder / CURVE, name, state.history, state.best_epoch)
+            if also is not None:
+                also()
             self._place.unlink(missing_ok=True)
         # Nobody looks for the artefacts before they are there.
         self.processes.meet()

@@ -34,6 +34,8 @@ class _Several:
         phases: the same phase of each view by itself.
     """
 
+    patience_from = 0
+
     def __init__(
         self, tasks: Sequence[Task], phases: Sequence[HeadPhase] | Sequence[NetworkPhase]
     ) -> None:

@@ -28,13 +28,21 @@ class ImageSource(Protocol):
         """
         ...
 
-    def augment(self, batch: Tensor, seeds: Sequence[int], counts: IntArray | None) -> Tensor:
+    def augment(
+        self,
+        batch: Tensor,
+        seeds: Sequence[int],
+        counts: IntArray | None,
+        places: Sequence[int] | None = None,
+    ) -> Tensor:
         """Random changes for training, on the batch's own device.
 
         Args:
             batch: (n, ...) inputs of some rows.
             seeds: one for each row; all chance of a row comes from its own.
             counts: how many inputs each row has; None where every row is one.
+            places: for each row a seed of the changes of geometry alone, which other views of the
+                study have too; None draws them from `seeds`.
         """
         ...
 

@@ -60,14 +60,24 @@ class Task:
 
     def to_device(self, batch: Tensor) -> Tensor:
         """A batch on the device; the copy to a GPU goes on while the next batch is read."""
-        if self.device.type != "cuda":
-            return batch.to(self.device)
-        return batch.pin_memory().to(self.device, non_blocking=True)
+        return on_device(batch, self.device)
 
     def to_network(self, batch: Tensor) -> Tensor:
         """A batch on the device as the network takes it, images with their channels last."""
-        ready = self.images.finish(batch, self.network.channels)
-        return ready.contiguous(memory_format=torch.channels_last) if ready.ndim == 4 else ready
+        return for_network(batch, self.images, self.network)
+
+
+def on_device(batch: Tensor, device: torch.device) -> Tensor:
+    """A batch on a device; the copy to a GPU goes on while the next batch is read."""
+    if device.type != "cuda":
+        return batch.to(device)
+    return batch.pin_memory().to(device, non_blocking=True)
+
+
+def for_network(batch: Tensor, images: ImageSource, network: Network) -> Tensor:
+    """A batch of a source as a network takes it, images with their channels last."""
+    ready = images.finish(batch, network.channels)
+    return ready.contiguous(memory_format=torch.channels_last) if ready.ndim == 4 else ready
 
 
 def look(task: Task, rows: IntArray) -> tuple[Tensor, Tensor]:

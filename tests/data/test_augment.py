@@ -324,3 +324,16 @@ def test_a_gpu_changes_images_as_the_processor_does():
     batch, augment = picture(6, 3), augmentation(**ALL_ON)
     there = augment(batch.cuda(), range(6)).cpu()
     torch.testing.assert_close(there, augment(batch, range(6)), atol=1e-3, rtol=0)
+
+
+def test_views_of_a_study_move_alike_where_they_have_one_seed_of_places():
+    change = augmentation(rotate=30.0, shift=0.1, scale=0.2, crop=0.3, flip=True)
+    first, second = change(corner(), [1], None, [7]), change(corner(), [2], None, [7])
+    assert torch.equal(first, second)
+    assert not torch.equal(first, change(corner(), [1], None, [8]))
+    # It is the geometry alone: light and noise stay each image's own.
+    lit = augmentation(**{**ALL_ON, "erase": 0.0})
+    image = picture(side=33)
+    assert not torch.equal(lit(image, [1], None, [7]), lit(image, [2], None, [7]))
+    dark = augmentation(brightness=0.2, noise=0.1)
+    assert torch.equal(dark(image, [1], None, [7]), dark(image, [1], None, [8]))

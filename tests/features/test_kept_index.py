@@ -22,7 +22,6 @@ def small(monkeypatch):
     monkeypatch.setattr(index, "IN_MEMORY", 10)
     monkeypatch.setattr(index, "_SMALL", 3)
     monkeypatch.setattr(mapped, "LARGE", 0)
-    monkeypatch.setattr("mvp.features.segment.LARGE", 0)
     monkeypatch.setattr(kept_index, "_BLOCK", 7)
     monkeypatch.setattr(mapped, "_TAKEN", 3)
     monkeypatch.setattr(sorted_keys, "_FENCE", 4)
@@ -221,3 +220,20 @@ def test_pages_that_are_let_go_come_back(tmp_path):
     for _ in range(2):
         np.testing.assert_array_equal(store.read(rows), numbers_of(rows))
         store.let_go()
+
+
+def test_many_middling_files_are_mapped_as_one_large_one_is(tmp_path, monkeypatch):
+    assert not mapped.worth_mapping(mapped.MIDDLING)
+    assert mapped.worth_mapping(mapped.MIDDLING + 1)
+    path = tmp_path / "ids"
+    path.write_bytes(bytes(range(200)))
+    before = mapped._mapped
+    arrays = [mapped.mapped(path, 20, (9, 20)) for _ in range(3)]
+    assert mapped._mapped == before + 3
+    assert mapped.take(arrays[0], np.array([1, 0])).tolist() == [[*range(40, 60)], [*range(20, 40)]]
+    # A process may not open any number of files.
+    monkeypatch.setattr(mapped, "open_files", lambda share, most: before + 3)
+    assert not mapped.worth_mapping(mapped.MIDDLING + 1)
+    assert mapped.worth_mapping(mapped.LARGE + 1)
+    del arrays
+    assert mapped.worth_mapping(mapped.MIDDLING + 1)

@@ -13,9 +13,10 @@ from mvp.errors import ConfigError
 from mvp.features import table_from_arrays
 from mvp.learners import Head
 from mvp.learners.attention import BagNet, GatedAttention
+from mvp.learners.auxiliary import AuxiliaryNet
 from mvp.learners.hemis import mean_and_variance
 from mvp.learners.spatial import SpatialLearner, SpatialNet
-from mvp.statistics import PatientBootstrap
+from mvp.statistics import PatientBootstrap, auroc
 from mvp.types import Labels, Target
 
 QUICK = {"epochs": 2, "hidden": 8}
@@ -184,3 +185,81 @@ def test_attention_finds_one_slice_among_thirty_better_than_max_and_mean() -> No
 def test_view_dropout_narrows_the_loss_without_the_better_view() -> None:
     heads = {str(p): ("mlp", {"view_dropout": p}) for p in (0.3, 0.0)}
     compared(plain_in_lateral, heads, drop="lateral")
+
+
+def test_auxiliary_sends_whole_studies_through_the_joint_head_and_others_through_their_own() -> (
+    None
+):
+    torch.manual_seed(0)
+    net = AuxiliaryNet([3, 2], 2, weight=0.3, hidden=4, layers=1, dropout=0.0).eval()
+    features = torch.randn(4, 5)
+    presence = torch.tensor([[1, 1], [1, 0], [0, 1], [1, 1]]).bool()
+    said = net(features, presence)
+    torch.testing.assert_close(said[[0, 3]], net.joint(features, presence)[[0, 3]])
+    torch.testing.assert_close(said[1], net.own[0](features[1, :3]))
+    torch.testing.assert_close(said[2], net.own[1](features[2, 3:]))
+    terms = list(net.terms(features, presence))
+    assert [term.weight for term in terms] == [1.0, 0.3, 0.3]
+    assert [term.rows.tolist() for term in terms] == [
+        [True, False, False, True],
+        [True, True, False, True],
+        [True, False, True, True],
+    ]
+    three = AuxiliaryNet([1, 1, 1], 1, weight=0.3, hidden=4, layers=0, dropout=0.0).eval()
+    x, two = torch.randn(1, 3), torch.tensor([[True, False, True]])
+    mean = (three.own[0](x[:, :1]) + three.own[2](x[:, 2:])) / 2
+    torch.testing.assert_close(three(x, two), mean)
+
+
+def test_auxiliary_heads_learn_from_whole_studies_too() -> None:
+    table, labels = plain_in_lateral(200, 0, width=4)
+    options = {"epochs": 60, "hidden": 8, "view_dropout": 0.0, "device": "cpu"}
+    fitted = Head.fit("auxiliary", options, table, labels, seed=0)
+    alone = without(table, "frontal")
+    areas = [auroc(labels.values[:, 0], fitted.predict(t)[:, 0]) for t in (table, alone)]
+    assert min(areas) > 0.9
+    # Without their losses nothing has taught them.
+    blind = Head.fit("auxiliary", {**options, "weight": 0.0}, table, labels, seed=0)
+    before = fitted.learner.fitted.net.own[1].weight
+    assert blind.learner.fitted.net.own[1].weight.abs().sum() < before.abs().sum()
+    with pytest.raises(ConfigError, match="weight"):
+        Head.fit("auxiliary", {"weight": -1.0}, table, labels, seed=0)
+
+
+def test_maps_are_stacked_as_they_were_stored_and_standardised_by_channel() -> None:
+    rng = np.random.default_rng(0)
+    blocks = {view: rng.normal(3, 2, (30, 2 * 4 * 3)).astype(np.float32) for view in ("a", "b")}
+    labels = Labels((Target("x"),), (np.arange(30) % 2).astype(np.float32)[:, None])
+    ids = [str(i) for i in range(30)]
+    table = table_from_arrays(ids, blocks, shapes=dict.fromkeys(blocks, (2, 4, 3)))
+    head = Head.fit("maps", {**QUICK, "filters": 3}, table, labels, seed=0)
+    net, scaler = head.learner.fitted.net, head.learner.fitted.scaler
+    seen = []
+    net.conv.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    head.predict(table)
+    first = (blocks["a"][0] - scaler.mean[:24]) / scaler.std[:24]
+    np.testing.assert_allclose(seen[0][0, :2].numpy().ravel(), first, atol=1e-5)
+    assert len(np.unique(scaler.mean[:12])) == len(np.unique(scaler.std[12:24])) == 1
+    flat = table_from_arrays(ids, blocks)
+    with pytest.raises(ConfigError, match=r'network.pooling = "map"'):
+        Head.fit("maps", QUICK, flat, labels, seed=0)
+
+
+def where_they_meet(rows: int, seed: int):
+    """A blob in a map of each view, in a random place: at the same one?"""
+    rng = np.random.default_rng(seed)
+    same, side, blocks = rng.random(rows) < 0.5, 5, {}
+    places = rng.integers(0, side * side, rows)
+    others = (places + rng.integers(1, side * side, rows)) % (side * side)
+    for view, at in (("a", places), ("b", np.where(same, places, others))):
+        maps = rng.normal(size=(rows, 8, side * side))
+        maps[np.arange(rows), :, at] += 3.0
+        blocks[view] = maps.reshape(rows, -1).astype(np.float32)
+    ids = [f"{seed}-{i}" for i in range(rows)]
+    table = table_from_arrays(ids, blocks, shapes=dict.fromkeys(blocks, (8, side, side)))
+    return table, Labels((Target("x"),), same.astype(np.float32)[:, None])
+
+
+@pytest.mark.slow
+def test_maps_see_whether_two_things_stand_at_one_place() -> None:
+    compared(where_they_meet, {"maps": ("maps", {}), "flat": ("mlp", {})})

@@ -34,7 +34,9 @@ def test_only_the_asked_for_learner_is_imported() -> None:
 
 
 def test_unknown_name_lists_what_there_is_and_offers_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"logistic, mean, mlp.*did you mean 'xgboost'") as caught:
+    with pytest.raises(
+        ConfigError, match=r"logistic, maps, mean, mlp.*did you mean 'xgboost'"
+    ) as caught:
         find_learner("xgbost")
     assert caught.value.exit_code == 2
 

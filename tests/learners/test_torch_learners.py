@@ -1,4 +1,4 @@
-"""What the four torch learners have in common."""
+"""What the torch learners have in common."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from mvp.statistics import auroc
 from mvp.types import Labels, Target
 
 QUICK = {"epochs": 8, "hidden": 16, "device": "cpu"}
-TORCH = ("mlp", "hemis", "attention", "spatial")
+TORCH = ("mlp", "hemis", "attention", "spatial", "auxiliary", "maps")
+MAPS = {"spatial": True, "maps": (2, 3, 1)}
 
 
 def studies_for(name: str) -> tuple[FeatureTable, Labels]:
-    return synthetic_studies(maps=name == "spatial")[:2]
+    return synthetic_studies(maps=MAPS.get(name, False))[:2]
 
 
 @pytest.mark.parametrize("name", TORCH)

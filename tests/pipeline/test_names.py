@@ -115,6 +115,7 @@ def whole_way(ws):
         mvp.fit_head(ws, learner, progress=False)
 
 
+@pytest.mark.slow
 def test_a_text_view_learns_from_a_few_names(tmp_path):
     names = listed()[:2500]
     ws = write(tmp_path, names, 500, channels=32, epochs=4)

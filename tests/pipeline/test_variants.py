@@ -17,7 +17,14 @@ def features(project, views):
     return cached_table(project, open_stores(project, views))
 
 
-@pytest.mark.parametrize("learner", ["mlp", "xgboost", "logistic"])
+@pytest.mark.parametrize(
+    "learner",
+    [
+        pytest.param("mlp", marks=pytest.mark.slow),
+        "xgboost",
+        pytest.param("logistic", marks=pytest.mark.slow),
+    ],
+)
 def test_a_multiclass_label_beside_a_binary_one(tmp_path, learner):
     ws = write_workspace(tmp_path / "ws", studies=100)
     rows = rows_of(ws)
