@@ -94,7 +94,7 @@ def require_like(ws, alone):
 
 # Forked ones share the work in the same way, and start at once.
 @pytest.mark.parametrize(
-    ("count", "how"), [pytest.param(2, start, marks=pytest.mark.slow), (4, Forked)]
+    ("count", "how"), [pytest.param(2, start, marks=pytest.mark.slow), (3, Forked)]
 )
 def test_processes_share_the_work_and_none_is_done_twice(ws, alone, count, how):
     (ws / "meet").write_text(str(count))

@@ -261,6 +261,7 @@ def test_numbers_that_float16_does_not_hold_are_one_line_and_store_nothing(works
     assert "views.r" not in (workspace / "mvp.toml").read_text()
 
 
+@pytest.mark.slow
 def test_an_imported_view_with_the_labels_signal_lifts_the_fusion(imported):
     # Two epochs on tiny films know little of the label; the imported column knows it.
     films = ["frontal", "lateral"]

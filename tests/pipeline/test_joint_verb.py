@@ -15,7 +15,7 @@ from mvp.pipeline.heads import load_head
 from mvp.pipeline.project import Project
 from mvp.pipeline.provenance import read_provenance
 from mvp.pipeline.stage_two import head_rows
-from tests.pipeline.conftest import FILMS_TOML, edit, rows_of, write_films, write_rows
+from tests.pipeline.conftest import FILMS_TOML, edit, rows_of, write_films
 from tests.pipeline.joint_workspace import MLP, add, joined, ws
 
 __all__ = ["joined", "ws"]
@@ -273,24 +273,3 @@ def test_settings_without_a_meaning_are_refused(tmp_path, text, match):
     add(tmp_path, "\n" + text)
     with pytest.raises(ConfigError, match=match):
         Project(tmp_path, progress=False)
-
-
-def test_missing_views_are_trained_on(ws):
-    """Studies with one view alone are among its rows, and scored."""
-    rows = rows_of(ws)
-    kept, lost = [], set()
-    for row in rows:
-        if row["view"] in ("LL", "lateral") and int(row["study"][-1]) % 2:
-            lost.add(row["study"])
-            continue
-        kept.append(row)
-    assert lost
-    write_rows(ws, kept)
-    mvp.finetune(ws, progress=False)
-    mvp.extract(ws, progress=False)
-    mvp.fit_head(ws, "mlp", MLP, progress=False)
-    done = mvp.finetune_joint(ws, progress=False)
-    said = mvp.evaluate(ws, "joint", progress=False).to_json()
-    fusion = next(row for row in said["rows"] if row["model"] == "fusion")
-    assert fusion["n"] > 0
-    assert done.result.studies > 0

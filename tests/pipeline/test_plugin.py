@@ -49,7 +49,7 @@ def test_it_keeps_the_contract_but_for_several_classes(plugin):
 @pytest.mark.parametrize(
     "path",
     [
-        "sklearn.ensemble.RandomForestClassifier",
+        pytest.param("sklearn.ensemble.RandomForestClassifier", marks=pytest.mark.slow),
         "sklearn.neighbors.KNeighborsClassifier",
         "sklearn.naive_bayes.GaussianNB",
     ],

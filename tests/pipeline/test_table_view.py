@@ -121,6 +121,7 @@ def encoder(ws):
     return (ws / "stage1" / "clinical" / "all" / "encoder.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_age_improves_a_label_that_depends_on_age(ws, command):
     code, _, err = command("run", "-w", ws)
     assert code == 0, err

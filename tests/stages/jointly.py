@@ -201,24 +201,45 @@ def train(folder, chosen=None, of=None, start=None, network="jointly:net", **cha
     )
 
 
+# In parts only where nothing depends on which rows stand in one together: no batch norm.
+EVERY = {
+    "norms": {"joint": {"training": {"epochs": 2}}},
+    "parts": {
+        "joint": {"training": {"epochs": 2, "accumulate": 2}},
+        "network": "jointly:plain",
+        "layers": 0,
+    },
+    # Who goes through the joint head depends on the views that are shown.
+    "hidden": {
+        "joint": {"training": {"epochs": 2, "batch_size": 6}},
+        "learner": "auxiliary",
+        "view_dropout": 0.3,
+    },
+}
+
+
 def main(folder, every, pause):
     """Train one joint network for each of some options, each in a folder of its name."""
     torch.set_num_threads(1)
     with together() as processes:
-        for name, options in every.items():
-            network, layers = options.get("network", "jointly:net"), options.get("layers", 1)
-            learner, dropped = options.get("learner", "mlp"), options.get("view_dropout", 0.0)
-            place = Path(folder) / name
-            result = train(
-                place,
-                settings(**options["joint"]),
-                members(place, network, pause),
-                head(learner, network, layers, dropped),
-                network,
-                processes=processes,
-            )
-            one = result.trained
-            sys.stdout.write(f"{processes.rank} {name} {one.best_loss!r} {one.images_seen}\n")
+        train_every(Path(folder), every, pause, processes)
+
+
+def train_every(folder, every, pause, processes):
+    """The same by processes that have met already."""
+    for name, options in every.items():
+        network, layers = options.get("network", "jointly:net"), options.get("layers", 1)
+        learner, dropped = options.get("learner", "mlp"), options.get("view_dropout", 0.0)
+        result = train(
+            folder / name,
+            settings(**options["joint"]),
+            members(folder / name, network, pause),
+            head(learner, network, layers, dropped),
+            network,
+            processes=processes,
+        )
+        one = result.trained
+        sys.stdout.write(f"{processes.rank} {name} {one.best_loss!r} {one.images_seen}\n")
 
 
 if __name__ == "__main__":

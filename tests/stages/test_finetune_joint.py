@@ -269,6 +269,7 @@ def environment():
     return {**kept, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_with_the_same_weights(tmp_path, whole):
     options = {"joint": {"training": {"epochs": 4, "checkpoint_minutes": 0}, "rows": "train"}}
     said = json.dumps({"killed": options})
@@ -286,54 +287,3 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path, whole):
     now = weights(tmp_path / "killed")
     for name, value in whole[1].items():
         torch.testing.assert_close(now[name], value, rtol=1e-5, atol=1e-6, msg=name)
-
-
-# In parts only where nothing depends on which rows stand in one together: no batch norm.
-EVERY = {
-    "norms": {"joint": {"training": {"epochs": 2}}},
-    "parts": {
-        "joint": {"training": {"epochs": 2, "accumulate": 2}},
-        "network": "jointly:plain",
-        "layers": 0,
-    },
-    # Who goes through the joint head depends on the views that are shown.
-    "hidden": {
-        "joint": {"training": {"epochs": 2, "batch_size": 6}},
-        "learner": "auxiliary",
-        "view_dropout": 0.3,
-    },
-}
-
-
-@pytest.fixture(scope="module")
-def processes(tmp_path_factory):
-    """The folders of one process and of two, and what they said."""
-    place = tmp_path_factory.mktemp("processes")
-    torchrun = [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-        *("--nproc-per-node", "2"),
-    ]
-    said = []
-    for number, start in ((1, [sys.executable]), (2, torchrun)):
-        done = subprocess.run(
-            [*start, str(HERE / "jointly.py"), str(place / str(number)), json.dumps(EVERY), "0"],
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        said += [line.split() for line in done.stdout.splitlines()]
-    return place / "1", place / "2", said
-
-
-@pytest.mark.parametrize("name", EVERY)
-def test_two_processes_end_with_the_weights_of_one(processes, name):
-    one, two = weights(processes[0] / name), weights(processes[1] / name)
-    assert set(one) == set(two)
-    for tensor in one:
-        torch.testing.assert_close(one[tensor], two[tensor], rtol=1e-4, atol=1e-6, msg=tensor)
-    # Every image is counted once.
-    assert len({seen for _, who, _, seen in processes[2] if who == name}) == 1
-    assert sum(who == name for _, who, _, _ in processes[2]) == 3

@@ -6,6 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+
+# A joint training needs what its own tests make, and one start of processes is dear enough.
+sys.path.insert(0, str(Path(__file__).parents[1] / "stages"))
+
+import jointly
 from finetuning import Images, Net, data, train, view
 from test_finetune_bags import Volumes
 from test_several_views import CPU, members
@@ -96,6 +101,7 @@ def main(folder, what):
             sys.stdout.write(f"{processes.rank} {name} {result.best_loss!r} {result.images_seen}\n")
         result = together_with_few(folder / "group", processes)["lateral"]
         sys.stdout.write(f"{processes.rank} group {result.best_loss!r} {result.images_seen}\n")
+        jointly.train_every(folder / "joint", jointly.EVERY, 0.0, processes)
 
 
 if __name__ == "__main__":

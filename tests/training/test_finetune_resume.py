@@ -219,6 +219,7 @@ def start(folder, pause, **settings):
     )
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_resumed_to_the_same_bits(tmp_path, whole, monkeypatch):
     killed = tmp_path / "killed"
     process = start(killed, 0.2)

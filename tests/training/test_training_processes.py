@@ -13,6 +13,7 @@ import several_processes
 import torch
 from finetuning import ROWS, TRAIN
 from safetensors.torch import load_file
+from several_processes import jointly
 
 HERE = Path(__file__).parent
 
@@ -62,7 +63,10 @@ def test_two_processes_end_with_the_weights_of_one(folders, name):
 
 
 def test_all_come_to_the_same_judgement_and_count_every_image_once(folders):
-    alone, both = ([line.split() for line in said.splitlines()] for said in folders[2:])
+    alone, both = (
+        [line.split() for line in said.splitlines() if line.split()[1] not in jointly.EVERY]
+        for said in folders[2:]
+    )
     by_name = {name: (float(loss), int(seen)) for _, name, loss, seen in alone}
     assert len(both) == 8
     for _, name, loss, seen in both:
@@ -72,6 +76,20 @@ def test_all_come_to_the_same_judgement_and_count_every_image_once(folders):
     assert {loss for _, name, loss, _ in both if name == "still"} == {
         loss for rank, name, loss, _ in both if (rank, name) == ("0", "still")
     }
+
+
+@pytest.mark.parametrize("name", jointly.EVERY)
+def test_two_processes_end_with_the_joint_network_of_one(folders, name):
+    places = [folder / "joint" / name for folder in folders[:2]]
+    for file in ("frontal/weights", "lateral/weights", "joint/head/weights"):
+        one, two = (load_file(place / f"{file}.safetensors") for place in places)
+        assert set(one) == set(two)
+        for tensor in one:
+            torch.testing.assert_close(one[tensor], two[tensor], rtol=1e-4, atol=1e-6, msg=tensor)
+    lines = [line.split() for said in folders[2:] for line in said.splitlines()]
+    # Every image is counted once.
+    assert len({seen for _, who, _, seen in lines if who == name}) == 1
+    assert sum(who == name for _, who, _, _ in lines) == 3
 
 
 def test_each_process_reads_its_own_share(folders):
